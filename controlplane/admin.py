@@ -1,0 +1,194 @@
+"""The admin inspects; what it changes about control goes through leases.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin import helpers
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from controlplane import access, leases, presenters
+from controlplane.api import user_of
+from controlplane.models import (
+    ControlEvent,
+    DisplayControlLease,
+    DisplayStream,
+    Workspace,
+    WorkspaceGrant,
+)
+from controlplane.presenters import LeaseView
+
+
+class WorkspaceForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs only
+    """A workspace; its password can be set, but is never shown."""
+
+    new_password = forms.CharField(
+        label="VNC password",
+        required=False,
+        strip=False,
+        widget=forms.PasswordInput(render_value=False, attrs={"autocomplete": "new-password"}),
+        help_text="Leave empty to keep the stored one. VNC looks at 8 characters only.",
+    )
+
+    class Meta:
+        model = Workspace
+        fields = ["name", "slug", "upstream_url", "enabled"]
+
+    def save(self, commit: bool = True) -> Any:
+        """Save; an empty password field keeps what is stored."""
+        if self.cleaned_data["new_password"]:
+            self.instance.vnc_password = self.cleaned_data["new_password"]
+        return super().save(commit)
+
+
+class GrantInline(admin.TabularInline):  # type: ignore[type-arg]  # generic in the stubs only
+    """Who may use the workspace."""
+
+    model = WorkspaceGrant
+    extra = 1
+    autocomplete_fields = ["user", "group"]
+
+
+@admin.register(Workspace)
+class WorkspaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
+    """Workspaces and their grants."""
+
+    form = WorkspaceForm
+    inlines = [GrantInline]
+    list_display = ["name", "slug", "upstream_url", "enabled", "display_status"]
+    list_filter = ["enabled", "display_status"]
+    search_fields = ["name", "slug", "upstream_url"]
+    readonly_fields = ["display_status", "display_checked_at"]
+    prepopulated_fields = {"slug": ["name"]}
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
+    """Shows rows that only the control plane itself may write."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody adds."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody changes."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody deletes."""
+        return False
+
+
+class NoteForm(forms.Form):
+    """Why control is ended; its holder reads it."""
+
+    note = forms.CharField(max_length=500, widget=forms.TextInput(attrs={"size": 60}))
+
+
+@admin.register(DisplayControlLease)
+class LeaseAdmin(ReadOnlyAdmin):
+    """Who has control of what; the action ends it."""
+
+    list_display = [
+        "workspace",
+        "who",
+        "acquired_at",
+        "expires_at",
+        "remaining",
+        "epoch",
+        "state",
+    ]
+    list_select_related = ["workspace", "holder"]
+    search_fields = ["workspace__name", "workspace__slug", "holder__username"]
+    actions = ["force_release"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[DisplayControlLease]:
+        """Read the rows together with the database's clock."""
+        return presenters.lease_rows()
+
+    @admin.display(description="who")
+    def who(self, lease: DisplayControlLease) -> str:
+        """Name the holder, where there is one."""
+        return presenters.holder_name(lease) if _view(lease).is_held else "–"
+
+    @admin.display(description="remaining")
+    def remaining(self, lease: DisplayControlLease) -> str:
+        """Tell how long the lease still lasts."""
+        view = _view(lease)
+        return f"{view.remaining:.0f} s" if view.is_held else "–"
+
+    @admin.display(description="state")
+    def state(self, lease: DisplayControlLease) -> str:
+        """Tell held, expired, or how it ended."""
+        return presenters.state(_view(lease))
+
+    def has_force_permission(self, request: HttpRequest) -> bool:
+        """Only those who may change leases may end them; superusers may."""
+        return request.user.has_perm("controlplane.change_displaycontrollease")
+
+    @admin.action(description="Force-release", permissions=["force"])
+    def force_release(
+        self, request: HttpRequest, chosen: QuerySet[DisplayControlLease]
+    ) -> HttpResponse | None:
+        """Ask for a note, then end the chosen leases."""
+        form = NoteForm(request.POST if "apply" in request.POST else None)
+        if not form.is_valid():
+            return self._ask_for_note(request, chosen, form)
+        by, note = access.display_name(user_of(request)), form.cleaned_data["note"]
+        ip = request.META.get("REMOTE_ADDR")
+        results = [
+            leases.force_release(lease.workspace, by=by, note=note, ip=ip) for lease in chosen
+        ]
+        self.message_user(
+            request,
+            f"{sum(results)} ended; {results.count(False)} had no holder.",
+            messages.SUCCESS if any(results) else messages.WARNING,
+        )
+        return None
+
+    def _ask_for_note(
+        self, request: HttpRequest, chosen: QuerySet[DisplayControlLease], form: NoteForm
+    ) -> HttpResponse:
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Force-release: why?",
+            "form": form,
+            "leases": chosen,
+            "opts": self.model._meta,
+            "action_checkbox_name": helpers.ACTION_CHECKBOX_NAME,
+        }
+        return render(request, "admin/controlplane/force_release.html", context)
+
+
+def _view(lease: Any) -> LeaseView:
+    return presenters.view_of(lease, None)
+
+
+@admin.register(ControlEvent)
+class EventAdmin(ReadOnlyAdmin):
+    """What happened to control."""
+
+    list_display = ["at", "workspace_slug", "what", "who", "epoch", "reason", "note"]
+    list_filter = ["what", "at"]
+    search_fields = ["workspace_slug", "who", "note", "ip"]
+
+
+@admin.register(DisplayStream)
+class StreamAdmin(ReadOnlyAdmin):
+    """Display streams, open and closed."""
+
+    list_display = [
+        "workspace",
+        "user",
+        "mode",
+        "opened_at",
+        "stamped_at",
+        "closed_at",
+        "close_code",
+    ]
+    list_filter = ["mode", "close_code"]
+    list_select_related = ["workspace", "user"]
+    search_fields = ["workspace__slug", "user__username"]

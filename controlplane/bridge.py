@@ -1,0 +1,304 @@
+"""Between one browser and one desktop: parsed and fenced one way, copied at full speed the other.
+
+Browser to desktop: whole messages only; the gate decides about input; a small bounded list waits
+while the desktop does not read. Desktop to browser: the desktop is always read, whatever the
+browser does, because one viewer that stops reading freezes x11vnc for all. A slow browser is
+slowed by withholding its update requests instead: RFB is pull-based.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from controlplane.exceptions import ControlPlaneError, TooSlow, UpstreamError, UpstreamTimeout
+from controlplane.gate import Gate
+from controlplane.rfb import encodings
+from controlplane.rfb.messages import (
+    ClientCutText,
+    ClientMessage,
+    ClientMessageParser,
+    ClipboardTooLarge,
+    FramebufferUpdateRequest,
+    Ignored,
+    KeyEvent,
+    PointerEvent,
+    SetEncodings,
+    SetPixelFormat,
+    encode_key,
+    encode_pointer,
+    encode_set_encodings,
+    encode_update_request,
+)
+from controlplane.upstream import Upstream
+
+INPUT_QUEUE_BYTES = 64 * 1024
+INPUT_STALL_SECONDS = 10.0
+BITS_PER_PIXEL_MAX = 4  # bytes: the largest pixel that RFB knows
+
+
+class HeldInput:
+    """The keys and buttons that the desktop believes to be down because of this stream."""
+
+    def __init__(self) -> None:
+        self._keys: dict[int, None] = {}  # ordered: released in reverse, modifiers last
+        self._buttons = 0
+        self._position = (0, 0)
+
+    def __bool__(self) -> bool:
+        return bool(self._keys or self._buttons)
+
+    def note(self, message: KeyEvent | PointerEvent) -> None:
+        """Remember what ``message``, which has just been sent, changes."""
+        if isinstance(message, PointerEvent):
+            self._buttons, self._position = message.buttons, (message.x, message.y)
+        elif message.down:
+            self._keys[message.keysym] = None
+        else:
+            self._keys.pop(message.keysym, None)
+
+    def release(self) -> bytes:
+        """Return the messages that let go of everything, and forget it."""
+        ups = [encode_key(False, keysym) for keysym in reversed(self._keys)]
+        if self._buttons:
+            ups.append(encode_pointer(0, *self._position))
+        self._keys.clear()
+        self._buttons = 0
+        return b"".join(ups)
+
+
+class UpdateRequests:
+    """The update requests that are withheld from a slow stream, merged into one."""
+
+    def __init__(self) -> None:
+        self._merged: tuple[bool, int, int, int, int] | None = None
+
+    def hold(self, request: FramebufferUpdateRequest) -> None:
+        """Merge: the smallest rectangle around both, non-incremental if either was."""
+        box = (request.x, request.y, request.x + request.width, request.y + request.height)
+        incremental = request.incremental
+        if self._merged:
+            was_incremental, *old = self._merged
+            incremental = incremental and was_incremental
+            box = (
+                min(box[0], old[0]),
+                min(box[1], old[1]),
+                max(box[2], old[2]),
+                max(box[3], old[3]),
+            )
+        self._merged = (incremental, *box)
+
+    def take(self) -> bytes:
+        """Return the merged request (empty if there is none) and forget it."""
+        if not self._merged:
+            return b""
+        incremental, left, top, right, bottom = self._merged
+        self._merged = None
+        return encode_update_request(incremental, left, top, right - left, bottom - top)
+
+
+class _Waiting(NamedTuple):
+    """A message in line. ``holds`` is set where sending it changes what is held down."""
+
+    data: bytes
+    is_input: bool
+    holds: KeyEvent | PointerEvent | None
+
+
+class InputQueue:
+    """Whole messages on their way to the desktop; bounded, and withdrawn when the gate shuts."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self._line: deque[_Waiting] = deque()
+        self._bytes = 0
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self.held = HeldInput()
+
+    def put(self, data: bytes) -> None:
+        """Send a message that is not input now if the desktop reads, else put it in line."""
+        self._append(_Waiting(data, False, None))
+
+    def put_input(self, message: KeyEvent | PointerEvent | ClientCutText) -> None:
+        """The same for input: it is withdrawn if the gate shuts before it is sent."""
+        holds = None if isinstance(message, ClientCutText) else message
+        self._append(_Waiting(message.raw, True, holds))
+
+    def _append(self, waiting: _Waiting) -> None:
+        self._line.append(waiting)
+        self._bytes += len(waiting.data)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, for as long as the desktop reads."""
+        while self._line and self._upstream.is_writable:
+            waiting = self._line.popleft()
+            self._bytes -= len(waiting.data)
+            self._upstream.write(waiting.data)
+            if waiting.holds:
+                self.held.note(waiting.holds)
+        self._signal_room()
+
+    def withdraw_input(self) -> None:
+        """Forget the input that waits, then let go of every key and button that was sent down.
+
+        What is not input stays in line: without it, the picture would stop or be misread.
+        """
+        self._line = deque(waiting for waiting in self._line if not waiting.is_input)
+        self._bytes = sum(len(waiting.data) for waiting in self._line)
+        if self.held:
+            self._upstream.write(self.held.release())
+        self._signal_room()
+
+    def _signal_room(self) -> None:
+        if self._bytes > INPUT_QUEUE_BYTES:
+            self._has_room.clear()
+        else:
+            self._has_room.set()
+
+    async def room(self) -> None:
+        """Wait until the line is short; raise UpstreamTimeout when nothing moves for 10 s."""
+        while not self._has_room.is_set():
+            before = self._bytes
+            try:
+                async with asyncio.timeout(INPUT_STALL_SECONDS):
+                    await self._has_room.wait()
+            except TimeoutError:
+                if self._bytes >= before:
+                    raise UpstreamTimeout("stream", "the desktop does not read input") from None
+
+
+class Bridge:
+    """Carries one stream. It is its upstream's Receiver; the consumer feeds and drains it.
+
+    ``notify`` is given text for the page (``clipboard_too_large``), ``fail`` what must end the
+    stream although its tasks are stuck; neither may block.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        gate: Gate,
+        *,
+        frame_pixels: int,
+        backlog_bytes: int,
+        backlog_cap_bytes: int,
+        clipboard_bytes: int,
+        notify: Callable[[dict[str, object]], None],
+        fail: Callable[[ControlPlaneError], None],
+    ) -> None:
+        self._upstream = upstream
+        self._gate = gate
+        self._parser = ClientMessageParser(clipboard_bytes)
+        self._input = InputQueue(upstream)
+        self._requests = UpdateRequests()
+        self._backlog: deque[bytes] = deque()
+        self._backlog_size = 0
+        self._since_sign = 0  # bytes sent since the browser last showed that it keeps up
+        self._high = backlog_bytes
+        self._cap = max(backlog_cap_bytes, frame_pixels * BITS_PER_PIXEL_MAX * 3 // 2)
+        self._notify = notify
+        self._fail = fail
+        self._wake = asyncio.Event()
+        self._lost: UpstreamError | None = None
+        self.last_input: float | None = None  # monotonic seconds of the newest input that passed
+        self.refused_input = 0
+
+    # --- browser to desktop -----------------------------------------------------------------------
+    async def from_browser(self, data: bytes) -> None:
+        """Decide about every message in ``data``; wait while the desktop does not read.
+
+        Raises ProtocolError, or UpstreamTimeout where the desktop has stopped reading.
+        """
+        for message in self._parser.feed(data):
+            self._handle(message)
+            await self._input.room()
+
+    def _handle(self, message: ClientMessage) -> None:
+        match message:
+            case FramebufferUpdateRequest():
+                self._request_update(message)
+            case SetPixelFormat():
+                self._input.put(message.raw)
+            case SetEncodings():
+                self._input.put(encode_set_encodings(encodings.allowed(message.encodings)))
+            case KeyEvent() | PointerEvent() | ClientCutText():
+                self._pass_input(message)
+            case ClipboardTooLarge():
+                self._notify({"type": "clipboard_too_large", "length": message.length})
+            case Ignored():
+                pass
+
+    def _pass_input(self, message: KeyEvent | PointerEvent | ClientCutText) -> None:
+        if not self._gate.is_open:
+            self.refused_input += 1
+            return
+        self.last_input = time.monotonic()
+        self._input.put_input(message)
+
+    def _request_update(self, request: FramebufferUpdateRequest) -> None:
+        self.browser_keeps_up()
+        self._requests.hold(request)
+        if self._backlog_size <= self._high:
+            self._input.put(self._requests.take())
+
+    @property
+    def holds_input(self) -> bool:
+        """Whether a key or a button is down on the desktop because of this stream."""
+        return bool(self._input.held)
+
+    def let_go(self) -> None:
+        """The gate has shut, or the stream ends: withdraw what waits, release what is down."""
+        self._input.withdraw_input()
+
+    # --- desktop to browser -----------------------------------------------------------------------
+    def upstream_data(self, data: bytes) -> None:
+        """Queue for the browser (Receiver)."""
+        self._backlog.append(data)
+        self._backlog_size += len(data)
+        self._wake.set()
+        if self._backlog_size > self._cap:
+            self._fail(TooSlow(f"{self._backlog_size} bytes wait to be read"))
+
+    def upstream_writable(self) -> None:
+        """Send what waited (Receiver)."""
+        self._input.flush()
+
+    def upstream_lost(self, error: UpstreamError) -> None:
+        """Let ``to_browser`` raise once the browser has the rest (Receiver)."""
+        self._lost = error
+        self._wake.set()
+
+    def browser_keeps_up(self) -> None:
+        """A request or a pong has come: what was sent before it has been read."""
+        self._since_sign = 0
+
+    async def to_browser(self, send: Callable[[bytes], Awaitable[None]]) -> None:
+        """Send all that comes, until the desktop is lost (raises) or the browser is too slow."""
+        while True:
+            while self._backlog:
+                data = self._backlog.popleft()
+                await send(data)
+                self._sent(len(data))
+            if self._lost:
+                raise self._lost
+            self._wake.clear()
+            await self._wake.wait()
+
+    def _sent(self, size: int) -> None:
+        self._backlog_size -= size
+        self._since_sign += size
+        if self._since_sign > self._cap:
+            self._fail(TooSlow(f"{self._since_sign} bytes were not acknowledged"))
+        self._resume_requests()
+
+    def _resume_requests(self) -> None:
+        if self._backlog_size * 2 > self._high:
+            return
+        request = self._requests.take()
+        if request:
+            self._input.put(request)

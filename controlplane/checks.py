@@ -1,0 +1,50 @@
+"""System checks. Each has an id and a hint that names the very command that mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import Warning as CheckWarning
+from django.db import DatabaseError
+
+from controlplane.models import Workspace
+
+
+@register(Tags.staticfiles)
+def novnc_is_installed(app_configs: object, **kwargs: Any) -> list[CheckMessage]:
+    """E001: the page cannot show a desktop without noVNC."""
+    if (settings.NOVNC_DIR / "core" / "rfb.js").is_file():
+        return []
+    return [
+        Error(
+            "noVNC is not installed, so no desktop can be shown.",
+            hint="Run: npm ci",
+            id="controlplane.E001",
+        )
+    ]
+
+
+@register(Tags.database)
+def passwords_are_readable(
+    app_configs: object, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """W001: passwords that were stored with a SECRET_KEY we no longer have."""
+    if not databases:
+        return []
+    try:
+        unreadable = [each.slug for each in Workspace.objects.all() if each.has_unreadable_password]
+    except DatabaseError:
+        return []  # not migrated, or away: other checks and commands say so
+    if not unreadable:
+        return []
+    return [
+        CheckWarning(
+            f"{len(unreadable)} stored VNC password(s) cannot be read: {', '.join(unreadable)}.",
+            hint="Put the former SECRET_KEY into SECRET_KEY_FALLBACKS and run: "
+            "manage.py reencrypt; or set the passwords anew.",
+            id="controlplane.W001",
+        )
+    ]

@@ -1,0 +1,79 @@
+"""The DISPLAY_* settings: read once from the environment, typed, each with its default.
+
+A bad value stops the start with a message that names the setting.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from environs import Env
+from marshmallow.validate import Range
+
+from controlplane.exceptions import ConfigError
+
+MAX_LEASE_SECONDS = 3600
+MIN_LEASE_SECONDS = 30
+MIB = 1 << 20
+
+_POSITIVE = Range(min=0, min_inclusive=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DisplaySettings:
+    """How leases and streams behave. Times are seconds, sizes are bytes."""
+
+    lease_seconds: float = 300  # how long a lease lasts without a renewal
+    renew_seconds: float = 120  # how often a page renews (at most 0.4 of the lease)
+    token_seconds: float = 60  # how long a session token may wait to be dialled
+    watch_seconds: float = 1  # how often each process reads the leases of its streams
+    fence_seconds: float = 10  # without a successful read for so long, all gates shut
+    ping_seconds: float = 10  # how often server and page ask each other for a sign of life
+    resume_seconds: float = 600  # how long after its expiry a lease may be resumed
+    upstream_ping_seconds: float = 30  # keepalive towards desktops
+    connect_seconds: float = 10  # time limit for connecting to a desktop, handshake included
+    backlog_bytes: int = 1 * MIB  # above it, a stream's update requests are withheld
+    backlog_cap_bytes: int = 64 * MIB  # above it, a stream is closed as too slow
+    clipboard_bytes: int = 256 * 1024  # longer clipboard text is not sent to the desktop
+    max_streams_per_user: int = 20
+    max_streams_per_workspace: int = 50
+
+    @property
+    def min_lease_seconds(self) -> float:
+        """The shortest time to live that a caller may ask for."""
+        return min(MIN_LEASE_SECONDS, self.lease_seconds)
+
+    def renew_after_seconds(self, ttl: float) -> float:
+        """How long after a renewal the next one is due: two may be late before the lease ends."""
+        return min(self.renew_seconds, 0.4 * ttl)
+
+
+def load(env: Env) -> DisplaySettings:
+    """Return the settings in ``env`` (DISPLAY_LEASE_SECONDS and so on) over the defaults.
+
+    Raises ConfigError or environs' EnvValidationError, both of which name the variable.
+    """
+    values = {field.name: _read(env, field.name, field.type) for field in fields(DisplaySettings)}
+    given: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
+    settings = DisplaySettings(**given)
+    _check_relations(settings)
+    return settings
+
+
+def _read(env: Env, field: str, kind: object) -> int | float | None:
+    name = f"DISPLAY_{field.upper()}"
+    if not env.str(name, ""):
+        return None
+    if kind == "int":
+        return env.int(name, validate=_POSITIVE)
+    return env.float(name, validate=_POSITIVE)
+
+
+def _check_relations(settings: DisplaySettings) -> None:
+    if settings.lease_seconds > MAX_LEASE_SECONDS:
+        raise ConfigError("DISPLAY_LEASE_SECONDS", f"must be at most {MAX_LEASE_SECONDS}")
+    if settings.fence_seconds <= settings.watch_seconds:
+        raise ConfigError("DISPLAY_FENCE_SECONDS", "must be longer than DISPLAY_WATCH_SECONDS")
+    if settings.backlog_cap_bytes <= settings.backlog_bytes:
+        raise ConfigError("DISPLAY_BACKLOG_CAP_BYTES", "must be larger than DISPLAY_BACKLOG_BYTES")

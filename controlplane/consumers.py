@@ -1,0 +1,342 @@
+"""The display websocket's consumer (design §4, §5, §7): it alone knows both leases and bytes.
+
+It is a Channels consumer, but runs its own loop: Channels' dispatch costs a thread hop for every
+message and handles them one by one, so that a slow one would delay a revocation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from typing import Any
+
+from channels.consumer import AsyncConsumer
+from django.conf import settings
+from django.db import DatabaseError
+from django.db.models.functions import Now
+
+from controlplane import desktops, origins, tokens, watch
+from controlplane.bridge import Bridge
+from controlplane.closecodes import CloseCode, code_of
+from controlplane.dbthreads import DatabaseThreads
+from controlplane.displaysocket import BrowserLeft, DisplaySocket
+from controlplane.exceptions import (
+    ProtocolError,
+    StreamRefused,
+    TooSlow,
+    UpstreamError,
+)
+from controlplane.gate import Gate
+from controlplane.models import DisplayStream
+from controlplane.presenters import Json
+from controlplane.rfb.handshake import BrowserHandshake, ServerInit
+from controlplane.tokens import Admission
+from controlplane.upstream import Upstream
+from controlplane.watch import Cause, Question, Seen, Verdict
+
+logger = logging.getLogger(__name__)
+
+CLEAN_UP_SECONDS = 5.0
+HELD_PING_SECONDS = 2.0  # while a key or button is down: how often to ask for a sign of life
+HELD_SILENCE_SECONDS = 4.0  # ... and how long to wait for it before letting go
+DEAD_AFTER_PINGS = 2.5
+
+_threads = DatabaseThreads("streams", 4)
+
+Ending = tuple[CloseCode, str]
+
+
+class DisplayConsumer(AsyncConsumer):
+    """Admits a websocket by its token, then runs its stream until one side ends it."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one websocket from accept to close (ASGI)."""
+        socket = DisplaySocket(scope, receive, send)
+        await socket.accept()
+        slug = scope["url_route"]["kwargs"]["slug"]
+        try:
+            origins.check(scope)
+            admission = await _threads.run(tokens.spend, socket.token, slug, watch.PROCESS)
+        except StreamRefused as error:
+            logger.info("stream of %s refused: %s", slug, error.detail)
+            return await socket.close(code_of(error), error.detail)
+        except DatabaseError as error:
+            logger.error("stream of %s refused: the database is away: %s", slug, error)
+            return await socket.close(CloseCode.RESTARTING, "The database is away.")
+        await Stream(socket, admission).run()
+        return None
+
+
+class Stream:
+    """One open stream: bytes through the bridge, authority through the watch."""
+
+    def __init__(self, socket: DisplaySocket, admission: Admission) -> None:
+        self._socket = socket
+        self._admission = admission
+        self._name = f"stream {admission.stream.pk} of {admission.workspace.slug}"
+        self._watch = watch.current()
+        self._gate = Gate()
+        self._gate_timer: asyncio.TimerHandle | None = None
+        self._mode = "observe"
+        self._driven_epoch: int | None = None
+        self._control: Json | None = None
+        self._seen: Seen | None = None
+        self._reported_input: float | None = None
+        self._upstream: Upstream | None = None
+        self._handshake: BrowserHandshake | None = None
+        self._bridge: Bridge | None = None
+        self._bridged = asyncio.Event()
+        self._texts: asyncio.Queue[Json] = asyncio.Queue()
+        self._heard = time.monotonic()
+        self._over: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """Serve until one side ends it; whatever happens, let go of keys and close the row."""
+        logger.info("%s opened by %s", self._name, self._admission.user)
+        self._watch.join(self)
+        work = (self._connect, self._receive, self._to_browser, self._send_texts, self._keep_alive)
+        tasks = [asyncio.create_task(each(), name=f"{each.__name__} {self._name}") for each in work]
+        for task in tasks:
+            task.add_done_callback(self._note_end)
+        try:
+            await self._over
+        finally:
+            self._gate.shut()
+            self._let_go()
+            self._watch.leave(self)
+            ending = (
+                self._over.result() if self._over.done() and not self._over.cancelled() else None
+            )
+            await asyncio.shield(self._clean_up(tasks, ending))
+
+    def end(self, code: CloseCode, reason: str) -> None:
+        """End the stream; the first reason counts."""
+        if not self._over.done():
+            self._over.set_result((code, reason))
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        """Turn what a task raised into the stream's end."""
+        if task.cancelled() or not (error := task.exception()):
+            return
+        match error:
+            case BrowserLeft():
+                self.end(CloseCode.DONE, "")
+            case UpstreamError() | ProtocolError() | TooSlow():
+                self.end(code_of(error), error.detail)
+            case _:
+                logger.error("%s: %s failed", self._name, task.get_name(), exc_info=error)
+                self.end(CloseCode.RESTARTING, "An error on the server; it has been logged.")
+
+    async def _clean_up(self, tasks: list[asyncio.Task[None]], ending: Ending | None) -> None:
+        code, reason = ending or (CloseCode.RESTARTING, "The server ends this stream.")
+        if self._gate_timer:
+            self._gate_timer.cancel()
+        try:
+            async with asyncio.timeout(CLEAN_UP_SECONDS):
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                if self._upstream:
+                    await self._upstream.close()
+                await self._socket.close(code, reason)
+                await _threads.run(_close_row, self._admission.stream.pk, code)
+        except (TimeoutError, DatabaseError) as error:
+            logger.warning("%s: not cleaned up in full: %r", self._name, error)
+        logger.info("%s closed: %d %s", self._name, code, reason)
+
+    # --- bytes ------------------------------------------------------------------------------------
+    async def _connect(self) -> None:
+        """Dial the desktop, then invite the browser: an unreachable desktop is a readable end."""
+        self._upstream, server_init = await desktops.dial(self._admission.workspace, _threads)
+        self._server_init: ServerInit = server_init
+        self._handshake = BrowserHandshake(server_init.raw)
+        for frame in self._handshake.start():
+            await self._socket.send_bytes(frame)
+        try:
+            async with asyncio.timeout(settings.DISPLAY.connect_seconds):
+                await self._bridged.wait()
+        except TimeoutError:
+            raise ProtocolError("the browser did not finish the RFB handshake") from None
+
+    async def _receive(self) -> None:
+        while True:
+            frame = await self._socket.receive()
+            self._heard = time.monotonic()
+            if isinstance(frame, dict):
+                self._on_text(frame)
+            else:
+                await self._on_bytes(frame)
+
+    def _on_text(self, message: Json) -> None:
+        if message["type"] == "ping":
+            self._texts.put_nowait({"type": "pong", "id": message["id"]})
+        elif self._bridge:
+            self._bridge.browser_keeps_up()
+
+    async def _on_bytes(self, data: bytes) -> None:
+        if not self._handshake or not self._upstream:
+            raise ProtocolError("the browser spoke before it was greeted")
+        if not self._bridge:
+            for frame in self._handshake.feed(data):
+                await self._socket.send_bytes(frame)
+            if not self._handshake.done:
+                return
+            self._bridge, data = self._start_bridge(self._upstream), self._handshake.leftover
+        await self._bridge.from_browser(data)
+
+    def _start_bridge(self, upstream: Upstream) -> Bridge:
+        display = settings.DISPLAY
+        bridge = Bridge(
+            upstream,
+            self._gate,
+            frame_pixels=self._server_init.width * self._server_init.height,
+            backlog_bytes=display.backlog_bytes,
+            backlog_cap_bytes=display.backlog_cap_bytes,
+            clipboard_bytes=display.clipboard_bytes,
+            notify=self._texts.put_nowait,
+            fail=lambda error: self.end(code_of(error), str(error)),
+        )
+        upstream.attach(bridge)
+        self._bridged.set()
+        return bridge
+
+    async def _to_browser(self) -> None:
+        await self._bridged.wait()
+        assert self._bridge is not None
+        await self._bridge.to_browser(self._socket.send_bytes)
+
+    async def _send_texts(self) -> None:
+        while True:
+            await self._socket.send_text(await self._texts.get())
+
+    # --- signs of life ----------------------------------------------------------------------------
+    async def _keep_alive(self) -> None:
+        """Ask our own page for signs of life; a stock client has the server's websocket pings."""
+        if not self._socket.has_text:
+            return
+        interval = settings.DISPLAY.ping_seconds
+        asked = time.monotonic()
+        while True:
+            await asyncio.sleep(min(HELD_PING_SECONDS, interval))
+            now = time.monotonic()
+            self._judge_silence(now - self._heard, interval * DEAD_AFTER_PINGS)
+            if now - asked >= (HELD_PING_SECONDS if self._is_holding else interval) - 0.1:
+                asked = now
+                self._texts.put_nowait({"type": "ping", "id": secrets.token_hex(4)})
+
+    def _judge_silence(self, silence: float, dead_after: float) -> None:
+        if self._is_holding and silence > HELD_SILENCE_SECONDS:
+            self._let_go()
+        if silence > dead_after:
+            raise TooSlow(f"no sign of life from the browser for {silence:.0f} s")
+
+    @property
+    def _is_holding(self) -> bool:
+        return self._bridge is not None and self._bridge.holds_input
+
+    def _let_go(self) -> None:
+        if self._bridge:
+            self._bridge.let_go()
+
+    # --- authority (watch.Watched) ----------------------------------------------------------------
+    @property
+    def workspace_id(self) -> int:
+        """The workspace whose notices concern this stream."""
+        return self._admission.workspace.pk
+
+    def question(self) -> Question:
+        """What the next pass of the watch shall find out."""
+        claims = self._admission.claims
+        return Question(
+            stream_id=self._admission.stream.pk,
+            workspace_id=claims.workspace,
+            user_id=claims.user,
+            client_id=claims.client_id,
+            session_key=claims.session_key,
+            mode=self._mode,
+            seen=self._seen,
+            driven_epoch=self._driven_epoch,
+            input_age=self._new_input_age(),
+        )
+
+    def _new_input_age(self) -> float | None:
+        newest = self._bridge.last_input if self._bridge else None
+        if newest is None or newest == self._reported_input:
+            return None
+        self._reported_input = newest
+        return time.monotonic() - newest
+
+    def shut_gate(self) -> None:
+        """A notice: something about control has changed. The read that follows may open again."""
+        self._gate.shut()
+        self._let_go()
+
+    def answer(self, verdict: Verdict, started: float) -> None:
+        """Move the gate to what the read found, and tell the page where that changes something."""
+        if verdict.end:
+            self.shut_gate()
+            return self.end(*verdict.end)
+        assert verdict.view is not None
+        view, claims = verdict.view, self._admission.claims
+        if view.is_held_by(claims.user, claims.client_id):
+            if not self._gate.allow(
+                read_started=started,
+                remaining=view.remaining,
+                fence=settings.DISPLAY.fence_seconds,
+            ):
+                return self._watch.wake()  # the read is older than the last notice
+            self._arm_timer()
+        elif self._gate.is_open:
+            self.shut_gate()
+        self._tell(verdict)
+        return None
+
+    def _tell(self, verdict: Verdict) -> None:
+        assert verdict.view is not None
+        view = verdict.view
+        self._seen = Seen.of(view)
+        mode = "control" if self._gate.is_open else "observe"
+        changed, self._mode = mode != self._mode, mode
+        is_first, control = self._control is None, verdict.control or self._control
+        self._control = control
+        self._driven_epoch = view.lease.epoch if mode == "control" else None
+        if is_first:
+            self._texts.put_nowait({"type": "hello", "mode": mode, "control": control})
+        elif changed or verdict.control:
+            self._tell_control(mode, verdict.cause)
+
+    def _tell_control(self, mode: str, cause: Cause) -> None:
+        self._texts.put_nowait(
+            {
+                "type": "control",
+                "mode": mode,
+                "reason": cause.reason,
+                "by": cause.by,
+                "note": cause.note,
+                "control": self._control,
+            }
+        )
+
+    def _arm_timer(self) -> None:
+        if self._gate_timer:
+            self._gate_timer.cancel()
+        delay = max(0.0, self._gate.deadline - time.monotonic())
+        self._gate_timer = asyncio.get_running_loop().call_later(delay, self._on_deadline)
+
+    def _on_deadline(self) -> None:
+        """The gate has shut by itself: the lease's end has come, or reads have failed too long."""
+        if self._gate.is_open:
+            return self._arm_timer()  # the timer came a little early
+        if self._mode != "control":
+            return None
+        self._let_go()
+        self._mode = "observe"
+        self._tell_control("observe", Cause("fenced" if self._gate.is_fenced else "expired"))
+        self._watch.wake()
+        return None
+
+
+def _close_row(stream_id: int, code: CloseCode) -> None:
+    DisplayStream.objects.filter(pk=stream_id).update(closed_at=Now(), close_code=int(code))

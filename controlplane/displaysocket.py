@@ -1,0 +1,123 @@
+"""One display websocket, seen from ASGI: its subprotocol, its frames, its end.
+
+With ``desktopctl.v1``, binary frames are RFB and text frames are JSON. With ``binary`` or nothing
+(a stock noVNC), there are no text frames in either direction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+from urllib.parse import parse_qs
+
+from controlplane.closecodes import CloseCode
+from controlplane.exceptions import ProtocolError
+
+logger = logging.getLogger(__name__)
+
+V1 = "desktopctl.v1"
+BINARY = "binary"
+TOKEN_PREFIX = "desktopctl.token."  # noqa: S105  (a prefix, not a secret)
+MAX_TEXT_BYTES = 4096
+MAX_FRAME_BYTES = 512 * 1024  # Daphne refuses to send more than 1 MiB in one frame
+MAX_REASON_BYTES = 123  # RFC 6455, section 5.5
+CLOSE_SECONDS = 2.0
+
+Message = dict[str, Any]
+
+
+class BrowserLeft(Exception):
+    """The browser closed the websocket, or its connection is gone."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class DisplaySocket:
+    """Frames in, frames out. A refusal accepts first: a page cannot see an HTTP status."""
+
+    def __init__(
+        self,
+        scope: dict[str, Any],
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        offered: list[str] = scope.get("subprotocols", [])
+        self.subprotocol = next((name for name in (V1, BINARY) if name in offered), None)
+        self.token = _token(offered, scope.get("query_string", b""))
+        self._receive = receive
+        self._send = send
+
+    @property
+    def has_text(self) -> bool:
+        """Whether the other end is our page: it understands JSON."""
+        return self.subprotocol == V1
+
+    async def accept(self) -> None:
+        """Complete the websocket handshake; never echo the token."""
+        await self._receive()  # websocket.connect
+        await self._send({"type": "websocket.accept", "subprotocol": self.subprotocol})
+
+    async def receive(self) -> bytes | Message:
+        """Return RFB bytes, or a JSON object of our own protocol; raise BrowserLeft at the end."""
+        message = await self._receive()
+        if message["type"] == "websocket.disconnect":
+            raise BrowserLeft(message.get("code") or 1006)
+        data = message.get("bytes")
+        return data if data is not None else self._parse(message["text"])
+
+    def _parse(self, text: str) -> Message:
+        if not self.has_text:
+            raise ProtocolError("text frames are not part of this subprotocol")
+        if len(text.encode()) > MAX_TEXT_BYTES:
+            raise ProtocolError(f"text frames have at most {MAX_TEXT_BYTES} bytes")
+        try:
+            message = json.loads(text)
+        except ValueError:
+            raise ProtocolError("a text frame is not JSON") from None
+        is_known = isinstance(message, dict) and message.get("type") in {"ping", "pong"}
+        if not is_known or not isinstance(message.get("id"), str | int):
+            raise ProtocolError('a text frame is neither {"type": "ping", "id"} nor a pong')
+        return message  # type: ignore[no-any-return]  # json: checked above
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Send RFB bytes; with a server that has write backpressure, wait until they flow."""
+        for start in range(0, len(data), MAX_FRAME_BYTES):
+            await self._write({"bytes": data[start : start + MAX_FRAME_BYTES]})
+
+    async def send_text(self, message: Message) -> None:
+        """Send a JSON object; to a stock client, nothing."""
+        if self.has_text:
+            await self._write({"text": json.dumps(message)})
+
+    async def _write(self, payload: Message) -> None:
+        try:
+            await self._send({"type": "websocket.send", **payload})
+        except OSError:  # uvicorn's ClientDisconnected is one
+            raise BrowserLeft(1006) from None
+
+    async def close(self, code: CloseCode, reason: str) -> None:
+        """Say why, then close; not waiting long for a browser that does not read."""
+        # RuntimeError: the server has closed it meanwhile, which is what we want.
+        with suppress(BrowserLeft, RuntimeError, TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self.send_text({"type": "closing", "code": int(code), "reason": reason})
+                await self._send(
+                    {"type": "websocket.close", "code": int(code), "reason": _cut(reason)}
+                )
+
+
+def _token(offered: list[str], query: bytes) -> str:
+    for name in offered:
+        if name.startswith(TOKEN_PREFIX):
+            return name.removeprefix(TOKEN_PREFIX)
+    return parse_qs(query.decode("latin-1")).get("token", [""])[0]
+
+
+def _cut(reason: str) -> str:
+    return reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")

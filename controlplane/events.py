@@ -1,0 +1,95 @@
+"""Recording what happens to control, and announcing it.
+
+A record is written in the transaction of the change it tells of. The announcement goes out after
+commit, to the watch of every process, with a short time limit: it makes things fast and is never
+needed for them to be right, so a broker that is away neither delays nor fails the change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import datetime
+from functools import partial
+
+from asgiref.sync import async_to_sync
+from channels.layers import BaseChannelLayer, get_channel_layer
+from django.db import transaction
+
+from controlplane.models import ControlEvent, Workspace
+
+logger = logging.getLogger(__name__)
+
+GROUP = "desktopctl.watch"
+ANNOUNCE_SECONDS = 1.0
+
+
+def record(
+    workspace: Workspace,
+    what: ControlEvent.What,
+    *,
+    at: datetime,
+    epoch: int,
+    ended_epoch: int | None = None,
+    who: str = "",
+    client_id: str = "",
+    reason: str = "",
+    note: str = "",
+    ip: str | None = None,
+) -> None:
+    """Append one event; call it inside the transaction of the change."""
+    ControlEvent.objects.create(
+        workspace=workspace,
+        workspace_slug=workspace.slug,
+        what=what,
+        who=who,
+        client_id=client_id,
+        epoch=epoch,
+        ended_epoch=ended_epoch,
+        reason=reason,
+        note=note,
+        ip=ip,
+        at=at,
+    )
+
+
+def announce(workspace_id: int) -> None:
+    """Tell every watch, once the transaction has been committed, to look at this workspace."""
+    transaction.on_commit(partial(_broker.send, {"type": "changed", "workspace_id": workspace_id}))
+
+
+def channel_layer() -> BaseChannelLayer:
+    """Return the channel layer; settings.py always configures one."""
+    layer = get_channel_layer()
+    assert layer is not None
+    return layer
+
+
+class _Broker:
+    """The channel layer, with one log line for each change between working and not working."""
+
+    def __init__(self) -> None:
+        self._is_away = False
+
+    def send(self, message: dict[str, object]) -> None:
+        """Send to all watches; log, and go on, where the broker is away: the polls will notice."""
+        try:
+            async_to_sync(self._send)(message)
+        except Exception as error:  # whatever the broker's client raises: the poll covers for it
+            self._note(error)
+        else:
+            self._note(None)
+
+    async def _send(self, message: dict[str, object]) -> None:
+        async with asyncio.timeout(ANNOUNCE_SECONDS):
+            await channel_layer().group_send(GROUP, message)
+
+    def _note(self, error: Exception | None) -> None:
+        was_away, self._is_away = self._is_away, error is not None
+        if error and not was_away:
+            logger.warning("notices do not get out (%s): revocations take a second longer", error)
+        if was_away and not error:
+            logger.warning("notices get out again")
+
+
+_broker = _Broker()

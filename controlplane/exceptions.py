@@ -1,0 +1,144 @@
+"""Every error of the control plane, as one tree.
+
+Each error carries its data; its message is built from them. ``closecodes.py`` maps them to
+websocket close codes, ``api.py`` to HTTP statuses.
+
+    ControlPlaneError
+    ├── ConfigError            a setting has a bad value
+    ├── ProtocolError          the browser broke RFB or the display protocol
+    ├── TooSlow                the browser is silent, or does not keep up with its desktop
+    ├── UpstreamError          the desktop could not be reached or did not behave
+    │   ├── UpstreamTimeout    ... in time
+    │   └── CredentialsRefused the desktop refused our password
+    ├── StreamRefused          a stream may not be opened
+    │   ├── TokenRefused       its token is missing, expired, spent or forged
+    │   ├── StreamForbidden    its user may not watch (any more)
+    │   ├── DisplayMissing     no such workspace, or its display is not enabled
+    │   └── TooManyStreams     a limit is reached
+    └── RequestRefused         an API call may not be carried out
+        ├── Forbidden          the caller lacks the permission
+        ├── WorkspaceNotFound  no such workspace, or the caller may not see it
+        ├── InvalidRequest     a field of the request is wrong
+        └── LeaseRefused       the lease's state forbids it
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ControlPlaneError(Exception):
+    """The root: catching it catches every expected failure, and no bug."""
+
+
+class ConfigError(ControlPlaneError):
+    """The setting ``name`` has a value that cannot be used."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name}: {problem}")
+        self.name = name
+        self.problem = problem
+
+
+class ProtocolError(ControlPlaneError):
+    """The browser sent something that RFB or the display protocol does not allow."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class TooSlow(ControlPlaneError):
+    """The browser shows no sign of life, or does not read what its desktop sends."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class UpstreamError(ControlPlaneError):
+    """Connecting to, or talking with, a desktop failed at ``step``.
+
+    Steps, in order: resolve, connect, banner, security, authentication, ServerInit, stream.
+    """
+
+    def __init__(self, step: str, detail: str) -> None:
+        super().__init__(f"{step}: {detail}")
+        self.step = step
+        self.detail = detail
+
+
+class UpstreamTimeout(UpstreamError):
+    """The desktop did not answer in time at ``step``."""
+
+
+class CredentialsRefused(UpstreamError):
+    """The desktop refused our credentials; dialling again would only lock us out."""
+
+
+class StreamRefused(ControlPlaneError):
+    """A display stream may not be opened; ``detail`` is safe to show to its user."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class TokenRefused(StreamRefused):
+    """The session token is missing, expired, spent or forged."""
+
+
+class StreamForbidden(StreamRefused):
+    """The token's user may not watch this workspace (any more), or has logged out."""
+
+
+class DisplayMissing(StreamRefused):
+    """There is no such workspace, or its display is not enabled."""
+
+
+class TooManyStreams(StreamRefused):
+    """The user or the workspace has as many open streams as allowed."""
+
+
+class RequestRefused(ControlPlaneError):
+    """An API call that is refused, with a stable ``code`` and a sentence for people."""
+
+    status = 400
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+
+
+class Forbidden(RequestRefused):
+    """The caller is known, but lacks the permission."""
+
+    status = 403
+
+
+class WorkspaceNotFound(RequestRefused):
+    """There is no such workspace, or the caller may not know of it."""
+
+    status = 404
+
+    def __init__(self, slug: str) -> None:
+        super().__init__("not_found", f"There is no workspace “{slug}” for you.")
+
+
+class InvalidRequest(RequestRefused):
+    """The field ``field`` of a request is wrong."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__("invalid", f"{field}: {problem}")
+        self.field = field
+
+
+class LeaseRefused(RequestRefused):
+    """The lease's state forbids the call; ``current`` is the Control that its caller may see."""
+
+    status = 409
+
+    def __init__(self, code: str, message: str, current: dict[str, Any]) -> None:
+        super().__init__(code, message)
+        self.current = current

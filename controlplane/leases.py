@@ -1,0 +1,409 @@
+"""The lease of each workspace: the only module that writes lease rows.
+
+Every call is decided in one short transaction under the row's lock, by the database's clock, and
+writes the row and its event together. Nothing is decided on what was read before.
+
+    free  → held           acquire by anybody with the control permission       epoch + 1
+    held  → held           acquire again, or renew, by the same holder          same epoch
+    agent → user           a person always wins over an agent (preempted)       epoch + 1
+    held  → held (moved)   same user and kind, other client_id, ``move``        epoch + 1
+    held  → free           released, expired, forced, access_ended
+    expired → held         renewed in time, and nobody has held since (resumed) epoch + 1
+
+Expiry is a fact about time: nothing has to run for it to be true. Whoever notices records it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+
+from controlplane import access, events
+from controlplane.models import (
+    ControlEvent,
+    Controller,
+    DisplayControlLease,
+    EndReason,
+    Workspace,
+)
+
+What = ControlEvent.What
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who asks: a user in one browser tab, or one agent process. ``login`` see access.login_id."""
+
+    user: User
+    client_id: str
+    kind: Controller = Controller.USER
+    login: str = ""
+    ip: str | None = None
+
+    @property
+    def name(self) -> str:
+        """How others see the holder."""
+        return access.display_name(self.user)
+
+
+class Refused(Exception):
+    """The lease's state forbids the call; ``code`` is that of the contract."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class NotPermitted(Exception):
+    """The caller has lost, or never had, the permission."""
+
+
+@dataclass(slots=True)
+class _Case:
+    """One lease under its lock: the row, the time, and what is being decided."""
+
+    lease: DisplayControlLease
+    now: datetime
+    is_changed: bool = False
+    records: list[dict[str, object]] = field(default_factory=list)
+
+    @property
+    def is_held(self) -> bool:
+        return is_held(self.lease, self.now)
+
+
+def is_held(lease: DisplayControlLease, now: datetime) -> bool:
+    """Whether somebody has control at ``now`` (the database's)."""
+    return lease.ended_at is None and lease.expires_at is not None and lease.expires_at > now
+
+
+def belongs_to(lease: DisplayControlLease, user_id: int | None, client_id: str) -> bool:
+    """Whether the newest epoch is, or was, that of this user in this tab."""
+    return user_id is not None and (lease.holder_id, lease.client_id) == (user_id, client_id)
+
+
+# --- What callers ask for -------------------------------------------------------------------------
+def acquire(
+    workspace: Workspace,
+    holder: Holder,
+    *,
+    ttl: float,
+    epoch: int | None = None,
+    move: bool = False,
+) -> DisplayControlLease:
+    """Take control for ``ttl`` seconds, or renew it where ``epoch`` is given.
+
+    Without ``epoch`` it is a deliberate click. Raises NotPermitted, or Refused with ``held``,
+    ``held_elsewhere``, ``display_not_enabled``, or for renewals why that epoch ended.
+    """
+    refusal: Refused | None = None
+    with _deciding(workspace) as case:
+        if not access.permissions(holder.user, workspace).control:
+            raise NotPermitted
+        try:
+            if not case.lease.workspace.is_configured:
+                raise Refused("display_not_enabled")
+            if epoch is None:
+                _take(case, holder, ttl, move)
+            else:
+                _renew(case, holder, ttl, epoch)
+        except Refused as error:
+            refusal = error
+            _note_refusal(case, holder, error.code)
+    if refusal:
+        raise refusal
+    return case.lease
+
+
+def release(
+    workspace: Workspace, holder: Holder, *, epoch: int | None = None
+) -> DisplayControlLease:
+    """Give control back. Harmless where nothing is held or ``epoch`` is over already.
+
+    Raises Refused (``held``, ``held_elsewhere``) where another holder has control.
+    """
+    refusal: Refused | None = None
+    with _deciding(workspace) as case:
+        is_over = epoch is not None and epoch != case.lease.epoch
+        if case.is_held and not is_over:
+            if _is_holder(case.lease, holder):
+                _end(case, EndReason.RELEASED, by=holder.name, ip=holder.ip)
+            else:
+                refusal = Refused(_held_code(case.lease, holder))
+                _note_refusal(case, holder, refusal.code)
+    if refusal:
+        raise refusal
+    return case.lease
+
+
+def force_release(
+    workspace: Workspace, *, by: str, note: str, ip: str | None = None, epoch: int | None = None
+) -> bool:
+    """End whoever's control it is; return whether anybody had it. The caller checks permission."""
+    if not note.strip():
+        raise ValueError("force_release: say why in a note")
+    with _deciding(workspace) as case:
+        if not case.is_held or (epoch is not None and epoch != case.lease.epoch):
+            return False
+        _end(case, EndReason.FORCED, by=by, note=note.strip(), ip=ip)
+    return True
+
+
+def end_lost_access(
+    leases: Iterable[DisplayControlLease],
+    *,
+    logins_ended: frozenset[str] = frozenset(),
+    by: str = "",
+) -> int:
+    """End those leases whose holder may no longer control, or whose login has ended.
+
+    ``leases`` only names candidates: each is decided anew under its lock. Returns how many ended.
+    """
+    ended = 0
+    for candidate in sorted(leases, key=lambda lease: lease.pk):
+        with _deciding(candidate.workspace) as case:
+            if case.is_held and has_lost_access(case.lease, logins_ended):
+                _end(case, EndReason.ACCESS_ENDED, by=by)
+                ended += 1
+    return ended
+
+
+def end_access(workspace_id: int, user_id: int, login: str) -> None:
+    """End the workspace's lease if it was taken in this login, which has ended."""
+    end_lost_access(
+        DisplayControlLease.objects.select_related("workspace").filter(
+            workspace=workspace_id, holder=user_id, login=login
+        ),
+        logins_ended=frozenset({login}),
+    )
+
+
+def held() -> QuerySet[DisplayControlLease]:
+    """The leases that somebody holds now."""
+    return DisplayControlLease.objects.select_related("holder", "workspace").filter(
+        ended_at=None, expires_at__gt=Now()
+    )
+
+
+def has_lost_access(lease: DisplayControlLease, logins_ended: frozenset[str] = frozenset()) -> bool:
+    """Whether the lease's holder could not acquire it again."""
+    if lease.holder is None or lease.login in logins_ended or not lease.workspace.is_configured:
+        return True
+    return not access.permissions(lease.holder, lease.workspace).control
+
+
+# --- Deciding -------------------------------------------------------------------------------------
+@contextmanager
+def _deciding(workspace: Workspace) -> Iterator[_Case]:
+    """Lock the row, read clock and workspace after the wait, record an expiry; write at the end."""
+    with transaction.atomic():
+        lease = DisplayControlLease.objects.select_for_update().get(workspace=workspace)
+        lease.workspace = _FRESH_WORKSPACE.get(pk=lease.workspace_id)
+        case = _Case(lease, lease.workspace.db_now)
+        _notice_expiry(case)
+        yield case
+        _write(case)
+
+
+# Now() is the time of its own statement: after the lock, not at the transaction's start.
+_FRESH_WORKSPACE = Workspace.objects.annotate(db_now=Now()).defer("vnc_password")
+
+
+def _write(case: _Case) -> None:
+    lease = case.lease
+    if case.is_changed:
+        _update(lease)
+    transitions = [record for record in case.records if record["what"] != What.REFUSED]
+    for record in case.records:
+        events.record(lease.workspace, at=case.now, **record)  # type: ignore[arg-type]  # built below
+    if transitions:
+        events.announce(lease.workspace_id)
+
+
+_WRITTEN = [
+    each.attname
+    for each in DisplayControlLease._meta.concrete_fields
+    if each.name not in {"id", "workspace"}
+]
+
+
+def _update(lease: DisplayControlLease) -> None:
+    read_version, lease.version = lease.version, lease.version + 1
+    values = {name: getattr(lease, name) for name in _WRITTEN}
+    # The lock makes a second writer impossible; if it ever fails us, nothing must be overwritten.
+    rows = DisplayControlLease.objects.filter(pk=lease.pk, version=read_version).update(**values)
+    if rows != 1:
+        raise RuntimeError(f"lease of {lease.workspace.slug}: written by another under our lock")
+
+
+def _take(case: _Case, holder: Holder, ttl: float, move: bool) -> None:
+    lease = case.lease
+    if not case.is_held:
+        return _start(case, holder, ttl, What.ACQUIRED)
+    if _is_holder(lease, holder):
+        return _extend(case, ttl)
+    if lease.controller == Controller.AGENT and holder.kind == Controller.USER:
+        return _replace(case, holder, ttl, What.PREEMPTED)
+    if move and _held_code(lease, holder) == "held_elsewhere":
+        return _replace(case, holder, ttl, What.MOVED)
+    raise Refused(_held_code(lease, holder))
+
+
+def _renew(case: _Case, holder: Holder, ttl: float, epoch: int) -> None:
+    lease = case.lease
+    epoch = _resumed_as(lease, epoch)
+    if epoch == lease.epoch and belongs_to(lease, holder.user.pk, holder.client_id):
+        if case.is_held and lease.controller == holder.kind:
+            return _extend(case, ttl)
+        if _may_resume(case):
+            return _start(case, holder, ttl, What.RESUMED, acquired_at=lease.acquired_at)
+    raise Refused(_why_ended(case, holder, epoch))
+
+
+def _may_resume(case: _Case) -> bool:
+    lease = case.lease
+    if lease.ended_reason != EndReason.EXPIRED or lease.expires_at is None:
+        return False
+    return case.now - lease.expires_at <= timedelta(seconds=settings.DISPLAY.resume_seconds)
+
+
+def _resumed_as(lease: DisplayControlLease, epoch: int) -> int:
+    """Return the epoch in which ``epoch`` lives on: a resumption's answer may have been lost."""
+    resumptions = ControlEvent.objects.filter(
+        workspace=lease.workspace_id, what=What.RESUMED, epoch__gt=epoch
+    )
+    for resumed in resumptions.order_by("epoch").values_list("epoch", flat=True):
+        if resumed != epoch + 1:
+            break
+        epoch = resumed
+    return epoch
+
+
+def _why_ended(case: _Case, holder: Holder, epoch: int) -> str:
+    """Return the reason for which ``epoch`` is not, or no longer, this holder's."""
+    lease = case.lease
+    if epoch == lease.epoch and case.is_held:
+        return _held_code(lease, holder)
+    reason = _reason_ended(case, epoch)
+    if reason == EndReason.EXPIRED and lease.epoch > epoch:
+        return "taken"
+    return reason
+
+
+def _reason_ended(case: _Case, epoch: int) -> str:
+    for record in case.records:  # an expiry noticed just now
+        if record.get("ended_epoch") == epoch:
+            return str(record["reason"])
+    ended = end_of(case.lease.workspace_id, epoch)
+    return ended.reason if ended else EndReason.EXPIRED
+
+
+def end_of(workspace_id: int, epoch: int) -> ControlEvent | None:
+    """Return the event with which ``epoch`` ended."""
+    return ControlEvent.objects.filter(workspace=workspace_id, ended_epoch=epoch).first()
+
+
+def _is_holder(lease: DisplayControlLease, holder: Holder) -> bool:
+    is_same = belongs_to(lease, holder.user.pk, holder.client_id)
+    return is_same and lease.controller == holder.kind
+
+
+def _held_code(lease: DisplayControlLease, holder: Holder) -> str:
+    is_own = lease.holder_id == holder.user.pk and lease.controller == holder.kind
+    return "held_elsewhere" if is_own else "held"
+
+
+# --- Changing the row, in memory; _deciding writes it ---------------------------------------------
+def _extend(case: _Case, ttl: float) -> None:
+    lease = case.lease
+    case.is_changed = True
+    assert lease.expires_at is not None
+    lease.expires_at = max(lease.expires_at, case.now + timedelta(seconds=ttl))
+    lease.renewed_at = case.now
+    lease.renewals += 1
+
+
+def _replace(case: _Case, holder: Holder, ttl: float, what: What) -> None:
+    """Another holder takes over without a moment in between: one transition, one event."""
+    _start(case, holder, ttl, what, ended_epoch=case.lease.epoch)
+
+
+def _start(
+    case: _Case,
+    holder: Holder,
+    ttl: float,
+    what: What,
+    *,
+    acquired_at: datetime | None = None,
+    ended_epoch: int | None = None,
+) -> None:
+    lease = case.lease
+    case.is_changed = True
+    lease.epoch += 1
+    lease.controller = holder.kind
+    lease.holder = holder.user
+    lease.client_id = holder.client_id
+    lease.login = holder.login
+    lease.acquired_at = acquired_at or case.now
+    lease.renewed_at = case.now
+    lease.expires_at = case.now + timedelta(seconds=ttl)
+    lease.ended_at = None
+    lease.ended_reason = lease.ended_by = lease.ended_note = ""
+    case.records.append(
+        {
+            "what": what,
+            "who": holder.name,
+            "client_id": holder.client_id,
+            "epoch": lease.epoch,
+            "ended_epoch": ended_epoch,
+            "reason": what if ended_epoch is not None else "",
+            "ip": holder.ip,
+        }
+    )
+
+
+def _end(case: _Case, reason: EndReason, *, by: str, note: str = "", ip: str | None = None) -> None:
+    lease = case.lease
+    case.is_changed = True
+    lease.controller = Controller.NONE
+    lease.ended_at = lease.expires_at if reason == EndReason.EXPIRED else case.now
+    lease.ended_reason, lease.ended_by, lease.ended_note = reason, by, note
+    case.records.append(
+        {
+            "what": What(reason),
+            "who": by,
+            "client_id": lease.client_id,
+            "epoch": lease.epoch,
+            "ended_epoch": lease.epoch,
+            "reason": reason,
+            "note": note,
+            "ip": ip,
+        }
+    )
+
+
+def _notice_expiry(case: _Case) -> None:
+    lease = case.lease
+    if lease.controller != Controller.NONE and not case.is_held:
+        _end(case, EndReason.EXPIRED, by="")
+
+
+def _note_refusal(case: _Case, holder: Holder, code: str) -> None:
+    case.records.append(
+        {
+            "what": What.REFUSED,
+            "who": holder.name,
+            "client_id": holder.client_id,
+            "epoch": case.lease.epoch,
+            "reason": code,
+            "ip": holder.ip,
+        }
+    )

@@ -1,0 +1,58 @@
+"""``manage.py add_workspace``: add a desktop, or change the one of that name."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management import BaseCommand, CommandError
+
+from controlplane.models import Workspace
+
+
+class Command(BaseCommand):
+    """Adds a workspace; run again, it changes what is given and keeps the rest."""
+
+    help = "Add a workspace, or change the one with this slug."
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the options of the contract."""
+        parser.add_argument("slug")
+        parser.add_argument("--upstream", required=True, help="tcp://host:port, ws://… or wss://…")
+        parser.add_argument("--name", help="what people see; the slug if left out")
+        parser.add_argument(
+            "--password-file", type=Path, help="a file with the VNC password in its first line"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Add or change, and say which."""
+        workspace = Workspace.objects.filter(slug=options["slug"]).first()
+        verb = "changed" if workspace else "added"
+        workspace = workspace or Workspace(slug=options["slug"], name=options["slug"])
+        workspace.upstream_url = options["upstream"]
+        workspace.name = options["name"] or workspace.name
+        if options["password_file"]:
+            workspace.vnc_password = _first_line(options["password_file"])
+        _validate(workspace)
+        workspace.save()
+        self.stdout.write(f"{workspace.slug}: {verb}, {workspace.upstream_url}")
+
+
+def _first_line(path: Path) -> str:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise CommandError(f"--password-file {path}: {error.strerror}") from None
+    if not lines or not lines[0]:
+        raise CommandError(f"--password-file {path}: its first line is empty")
+    return lines[0]
+
+
+def _validate(workspace: Workspace) -> None:
+    try:
+        workspace.full_clean()
+    except ValidationError as error:
+        problems = (f"{field}: {' '.join(texts)}" for field, texts in error.message_dict.items())
+        raise CommandError("; ".join(problems)) from None

@@ -1,0 +1,116 @@
+"""``manage.py serve``: run the server, after checking that it can work."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import uvicorn
+from daphne.endpoints import build_endpoint_description_strings
+from daphne.server import Server as DaphneServer
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import BaseCommand, CommandError, call_command
+from django.core.management.base import SystemCheckError
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.utils.module_loading import import_string
+
+APPLICATION = "desktopctl.asgi:application"
+PING_SECONDS = 20
+MAX_FRAME_BYTES = 1 << 20  # from the browser; the same as Daphne's fixed limit
+DAPHNE_PING_TIMEOUT_SECONDS = 30
+SHUTDOWN_SECONDS = 5
+
+
+class Command(BaseCommand):
+    """Serves pages, API and displays until it is told to stop."""
+
+    help = "Run the server."
+    requires_system_checks = ()  # run below, with the answer in one line
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the options of the contract."""
+        parser.add_argument("--host", default="127.0.0.1")
+        parser.add_argument("--port", type=int, default=8000)
+        parser.add_argument("--workers", type=int, default=1)
+        parser.add_argument("--server", choices=["uvicorn", "daphne"], default="uvicorn")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Check, then serve."""
+        check_ready(options["server"], options["workers"])
+        if options["server"] == "daphne":
+            _run_daphne(options["host"], options["port"])
+        else:
+            _run_uvicorn(options["host"], options["port"], options["workers"])
+
+
+def check_ready(server: str, workers: int) -> None:
+    """Raise CommandError where the server could not work; each names what mends it."""
+    if not _has_secret_key():
+        raise CommandError(
+            "SECRET_KEY is not set. Make one with: python -c 'import secrets; "
+            "print(secrets.token_urlsafe(50))' and put it into the environment."
+        )
+    try:
+        call_command("check")
+    except SystemCheckError as error:
+        raise CommandError(str(error)) from None
+    if workers > 1 and server == "daphne":
+        raise CommandError("Daphne has one process; use: manage.py serve --server uvicorn")
+    if workers > 1 and connection.vendor == "sqlite":
+        raise CommandError(
+            "Several workers need PostgreSQL: set DATABASE_URL=postgres://…, "
+            "then run: manage.py migrate"
+        )
+    _check_migrations()
+
+
+def _has_secret_key() -> bool:
+    try:
+        return bool(settings.SECRET_KEY)
+    except ImproperlyConfigured:  # Django's answer to an empty one
+        return False
+
+
+def _check_migrations() -> None:
+    try:
+        executor = MigrationExecutor(connection)
+        pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    except DatabaseError as error:
+        raise CommandError(f"The database does not answer; check DATABASE_URL: {error}") from None
+    finally:
+        connection.close()
+    if pending:
+        raise CommandError(f"{len(pending)} migration(s) are pending. Run: manage.py migrate")
+
+
+def _run_uvicorn(host: str, port: int, workers: int) -> None:
+    uvicorn.run(
+        APPLICATION,
+        host=host,
+        port=port,
+        workers=workers,
+        loop="uvloop",
+        ws="websockets-sansio",  # backpressure, close reasons (docs/decisions.md)
+        ws_max_size=MAX_FRAME_BYTES,
+        ws_per_message_deflate=False,  # pictures are compressed already
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PING_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        lifespan="off",
+        proxy_headers=False,  # controlplane.proxies believes TRUSTED_PROXIES only
+        server_header=False,
+        log_config=None,  # settings.LOGGING
+    )
+
+
+def _run_daphne(host: str, port: int) -> None:
+    DaphneServer(
+        application=import_string(APPLICATION.replace(":", ".")),
+        endpoints=build_endpoint_description_strings(host=host, port=port),
+        ping_interval=PING_SECONDS,
+        ping_timeout=DAPHNE_PING_TIMEOUT_SECONDS,
+        websocket_timeout=-1,
+        server_name="",
+    ).run()

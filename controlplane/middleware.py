@@ -1,0 +1,72 @@
+"""Middleware: JSON errors for the API, and static files without a warning under ASGI."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from whitenoise.middleware import WhiteNoiseMiddleware
+
+API_PREFIX = "/api/"
+
+_MESSAGES = {
+    400: ("invalid", "The request is not valid."),
+    403: ("forbidden", "This is not allowed."),
+    404: ("not_found", "There is nothing at this address."),
+    405: ("method_not_allowed", "This address does not take this method."),
+    500: ("internal", "An error on the server; it has been logged."),
+    503: ("unavailable", "The database does not answer; try again shortly."),
+}
+
+
+class ApiErrorsMiddleware:
+    """Below /api/, every error is JSON: also those that never reached the API's own code."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Pass the request on; replace an HTML or plain error."""
+        response = self._get_response(request)
+        if response.status_code < 400 or not request.path.startswith(API_PREFIX):
+            return response
+        if response.headers.get("Content-Type", "").startswith("application/json"):
+            return response
+        return _as_json(response)
+
+
+def _as_json(response: HttpResponseBase) -> HttpResponse:
+    code, message = _MESSAGES.get(response.status_code, ("error", "The request failed."))
+    replacement = HttpResponse(
+        json.dumps({"error": {"code": code, "message": message}}),
+        status=response.status_code,
+        content_type="application/json; charset=utf-8",
+    )
+    for header in ("Allow", "Retry-After", "Vary"):
+        if header in response.headers:
+            replacement[header] = response.headers[header]
+    return replacement
+
+
+class StaticFilesMiddleware(WhiteNoiseMiddleware):  # type: ignore[misc]  # untyped
+    """WhiteNoise, with whole responses: its file iterators are synchronous, and Django would warn.
+
+    The files are scripts, styles and icons of a few hundred KiB at most.
+    """
+
+    @staticmethod
+    def serve(static_file: Any, request: HttpRequest) -> HttpResponse:
+        """Return the static file, or the part of it, that ``request`` asks for."""
+        found = static_file.get_response(request.method, request.META)
+        content = b""
+        if found.file is not None:
+            with found.file as file:
+                content = file.read()
+        response = HttpResponse(content, status=int(found.status))
+        del response["Content-Type"]
+        for name, value in found.headers:
+            response[name] = value
+        return response

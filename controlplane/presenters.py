@@ -1,0 +1,213 @@
+"""What the API and the streams tell about displays and control (design §6: Display, Control).
+
+Nothing here names a client_id: it would be a capability in another's hands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db.models import Count, Max, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Now
+
+from controlplane import access, leases
+from controlplane.models import (
+    ControlEvent,
+    Controller,
+    DisplayControlLease,
+    DisplayStatus,
+    DisplayStream,
+    EndReason,
+    Workspace,
+)
+
+STALE_STREAM_SECONDS = 30.0
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who is told: ``yours``, ``this_client`` and ``can`` depend on it."""
+
+    user: User
+    client_id: str
+    can: access.Permissions
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseView:
+    """A lease as one read saw it, with all that Control tells beside the row."""
+
+    lease: DisplayControlLease
+    now: datetime
+    holder_stamped_at: datetime | None
+    last_input_at: datetime | None
+    last_end: Json | None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether somebody had control at the time of the read."""
+        return leases.is_held(self.lease, self.now)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the lease ends; 0 where it has."""
+        if not self.is_held or not self.lease.expires_at:
+            return 0.0
+        return (self.lease.expires_at - self.now).total_seconds()
+
+    @property
+    def is_holder_connected(self) -> bool:
+        """Whether the holder has an open stream that its process has stamped lately."""
+        stale = timedelta(seconds=STALE_STREAM_SECONDS)
+        return self.holder_stamped_at is not None and self.now - self.holder_stamped_at < stale
+
+    def is_held_by(self, user_id: int, client_id: str) -> bool:
+        """Whether this user, in this tab, has control."""
+        return self.is_held and leases.belongs_to(self.lease, user_id, client_id)
+
+
+def read(workspace_ids: Iterable[int]) -> dict[int, LeaseView]:
+    """Read the leases of these workspaces, in two queries. The clock is the database's."""
+    rows = list(lease_rows().filter(workspace__in=list(workspace_ids)))
+    ends = _last_ends(row for row in rows if row.ended_at is None)
+    return {row.workspace_id: view_of(row, ends.get(row.workspace_id)) for row in rows}
+
+
+def open_streams() -> QuerySet[DisplayStream]:
+    """The streams that are open, as far as their processes have stamped them lately."""
+    lately = Now() - timedelta(seconds=STALE_STREAM_SECONDS)
+    return DisplayStream.objects.filter(closed_at=None, stamped_at__gt=lately)
+
+
+def count_viewers(workspace_ids: Iterable[int]) -> dict[int, int]:
+    """Return how many people's tabs watch each workspace, the holder's included."""
+    streams = open_streams().filter(workspace__in=list(workspace_ids))
+    counts = streams.values("workspace").annotate(viewers=Count("client_id", distinct=True))
+    return dict(counts.values_list("workspace", "viewers"))
+
+
+def lease_rows() -> QuerySet[DisplayControlLease]:
+    """Lease rows with all that is told of them, and the database's time of the read."""
+    of_holder = DisplayStream.objects.filter(
+        workspace=OuterRef("workspace"),
+        user=OuterRef("holder"),
+        client_id=OuterRef("client_id"),
+        closed_at=None,
+    ).order_by("-id")
+    rows = DisplayControlLease.objects.select_related("holder", "workspace")
+    return rows.defer("workspace__vnc_password").annotate(
+        db_now=Now(),
+        holder_stamped_at=Subquery(of_holder.values("stamped_at")[:1]),
+        last_input_at=Subquery(of_holder.values("last_input_at")[:1]),
+    )
+
+
+def view_of(row: Any, end: ControlEvent | None) -> LeaseView:
+    """Return the view of one of ``lease_rows``; ``end`` is the newest end if it is held."""
+    return LeaseView(
+        lease=row,
+        now=row.db_now,
+        holder_stamped_at=row.holder_stamped_at,
+        last_input_at=row.last_input_at,
+        last_end=_last_end(row, row.db_now, end),
+    )
+
+
+def _last_ends(rows: Iterable[DisplayControlLease]) -> dict[int, ControlEvent]:
+    """Return the newest end of each lease that is held: its row tells of its own end only."""
+    newest = (
+        ControlEvent.objects.filter(
+            workspace__in=[row.workspace_id for row in rows], ended_epoch__isnull=False
+        )
+        .order_by()
+        .values("workspace")
+        .annotate(newest=Max("id"))
+        .values("newest")
+    )
+    return {
+        event.workspace_id: event
+        for event in ControlEvent.objects.filter(pk__in=newest)
+        if event.workspace_id is not None
+    }
+
+
+def _last_end(lease: DisplayControlLease, now: datetime, end: ControlEvent | None) -> Json | None:
+    if lease.ended_at:
+        return _end(lease.ended_reason, lease.ended_by, lease.ended_note, lease.ended_at)
+    if lease.controller != Controller.NONE and not leases.is_held(lease, now):
+        return _end(EndReason.EXPIRED, "", "", lease.expires_at)
+    return _end(end.reason, end.who, end.note, end.at) if end else None
+
+
+def _end(reason: str, by: str, note: str, at: datetime | None) -> Json:
+    return {"reason": str(reason), "by": by or None, "note": note or None, "at": iso(at)}
+
+
+def control(view: LeaseView, viewer: Viewer) -> Json:
+    """Return Control (design §6) as ``viewer`` may see it."""
+    lease, is_held = view.lease, view.is_held
+    return {
+        "controller": str(lease.controller) if is_held else "none",
+        "controlled_by": holder_name(lease) if is_held else None,
+        "yours": is_held and lease.holder_id == viewer.user.pk,
+        "this_client": view.is_held_by(viewer.user.pk, viewer.client_id),
+        "epoch": lease.epoch,
+        "version": lease.version,
+        "acquired_at": iso(lease.acquired_at) if is_held else None,
+        "expires_at": iso(lease.expires_at) if is_held else None,
+        "server_time": iso(view.now),
+        "holder_connected": view.is_holder_connected if is_held else None,
+        "last_input_at": iso(view.last_input_at) if is_held else None,
+        "last_end": view.last_end,
+        "can": {
+            "observe": viewer.can.observe,
+            "control": viewer.can.control,
+            "force": viewer.can.force,
+        },
+    }
+
+
+def holder_name(lease: DisplayControlLease) -> str:
+    """Return how others see the holder of the newest epoch."""
+    return access.display_name(lease.holder) if lease.holder else "a deleted account"
+
+
+def state(view: LeaseView) -> str:
+    """Return ``free`` (never held), ``held``, ``expired`` or ``ended: <reason>``."""
+    lease = view.lease
+    if view.is_held:
+        return "held"
+    if lease.ended_at and lease.ended_reason != EndReason.EXPIRED:
+        return f"ended: {lease.ended_reason}"
+    return "expired" if lease.expires_at else "free"
+
+
+def display(workspace: Workspace) -> Json:
+    """Return Display (design §6): what the last connection or check found."""
+    is_ready = workspace.is_configured
+    status = workspace.display_status if is_ready else "not_configured"
+    reason = None if is_ready else "display_not_enabled"
+    if status == DisplayStatus.UNREACHABLE:
+        reason = "display_unreachable"
+    return {
+        "available": reason is None,
+        "reason": reason,
+        "protocol": "vnc",
+        "status": str(status),
+        "width": workspace.display_width,
+        "height": workspace.display_height,
+        "checked_at": iso(workspace.display_checked_at),
+    }
+
+
+def iso(at: datetime | None) -> str | None:
+    """Return a time as the API writes it: ISO 8601, UTC, milliseconds."""
+    if at is None:
+        return None
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,142 @@
+"""The JSON of the HTTP contract, in and out. Unknown fields of a request are refused."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from ninja import Field, Schema
+from pydantic import ConfigDict
+
+from controlplane.models import CLIENT_ID_PATTERN
+
+ClientId = Field(
+    pattern=CLIENT_ID_PATTERN,
+    description="One browser tab or agent process; chosen by it, kept secret from others.",
+)
+
+
+class _Body(Schema):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class AcquireBody(_Body):
+    """Take control; with ``epoch``, renew it."""
+
+    client_id: str = ClientId
+    controller: Literal["user", "agent"] | None = None
+    ttl_seconds: float | None = None
+    epoch: int | None = None
+    move: bool = False
+
+
+class ReleaseBody(_Body):
+    """Give control back; with ``force``, end somebody else's."""
+
+    client_id: str = ClientId
+    epoch: int | None = None
+    force: bool = False
+    note: str = Field("", max_length=500)
+
+
+class SessionBody(_Body):
+    """Ask to watch."""
+
+    client_id: str = ClientId
+    mode: Literal["observe"] = "observe"
+
+
+class Display(Schema):
+    """What the last connection to the desktop, or check of it, found."""
+
+    available: bool
+    reason: Literal["display_not_enabled", "display_unreachable"] | None
+    protocol: Literal["vnc"]
+    status: Literal["ready", "not_configured", "unreachable", "unknown"]
+    width: int | None
+    height: int | None
+    checked_at: str | None
+
+
+class LastEnd(Schema):
+    """How control ended the last time."""
+
+    reason: str
+    by: str | None
+    note: str | None
+    at: str | None
+
+
+class Can(Schema):
+    """What the caller may do."""
+
+    observe: bool
+    control: bool
+    force: bool
+
+
+class Control(Schema):
+    """Who has control, until when, and what that means for the caller."""
+
+    controller: Literal["none", "user", "agent"]
+    controlled_by: str | None
+    yours: bool
+    this_client: bool
+    epoch: int
+    version: int
+    acquired_at: str | None
+    expires_at: str | None
+    server_time: str
+    holder_connected: bool | None
+    last_input_at: str | None
+    last_end: LastEnd | None
+    can: Can
+
+
+class Session(Schema):
+    """Where to open the display: the token in the fragment works once."""
+
+    session_url: str
+    session_expires_at: datetime
+
+
+class Acquired(Control, Session):
+    """Control is the caller's."""
+
+    renew_after_seconds: float
+
+
+class WorkspaceItem(Schema):
+    """One workspace that the caller may watch."""
+
+    id: str
+    name: str
+    display: Display
+    control: Control
+    viewers: int
+
+
+class WorkspaceList(Schema):
+    """A page of workspaces; ``next`` is the address of the one after it."""
+
+    workspaces: list[WorkspaceItem]
+    next: str | None
+
+
+class ErrorInfo(Schema):
+    """What went wrong: a stable code and a sentence for people."""
+
+    code: str
+    message: str
+
+
+class Error(Schema):
+    """Every answer that is not a success."""
+
+    error: ErrorInfo
+
+
+class Conflict(Error):
+    """The lease's state forbids the call; this is what it is."""
+
+    current: Control

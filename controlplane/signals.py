@@ -1,0 +1,64 @@
+"""When access ends (logout, password, account, grant, display), control ends with it.
+
+Changes that bypass these signals (bulk updates, SQL) are noticed by the watch within seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib.auth.models import Group, User
+from django.contrib.auth.signals import user_logged_out
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
+from django.dispatch import receiver
+from django.http import HttpRequest
+
+from controlplane import access, events, leases
+from controlplane.models import Workspace, WorkspaceGrant
+
+
+@receiver(user_logged_out)
+def _logged_out(request: HttpRequest, user: User | None, **_: Any) -> None:
+    key = request.session.session_key
+    if user and key:
+        logins = frozenset({access.login_id(key)})
+        leases.end_lost_access(leases.held().filter(login__in=logins), logins_ended=logins)
+
+
+@receiver(pre_save, sender=User)
+def _note_password(instance: User, **_: Any) -> None:
+    before = User.objects.filter(pk=instance.pk).values_list("password", flat=True).first()
+    instance._password_changed = before not in {None, instance.password}  # type: ignore[attr-defined]  # for _user_saved
+
+
+@receiver(post_save, sender=User)
+def _user_saved(instance: User, **_: Any) -> None:
+    own = leases.held().filter(holder=instance)
+    is_new_password = getattr(instance, "_password_changed", False)
+    logins = frozenset(own.values_list("login", flat=True)) if is_new_password else frozenset()
+    leases.end_lost_access(own, logins_ended=logins)
+
+
+@receiver(post_save, sender=WorkspaceGrant)
+@receiver(post_delete, sender=WorkspaceGrant)
+def _grant_changed(instance: WorkspaceGrant, **_: Any) -> None:
+    leases.end_lost_access(_without_access(workspace=instance.workspace_id))
+    events.announce(instance.workspace_id)
+
+
+@receiver(m2m_changed, sender=User.groups.through)
+def _groups_changed(instance: User | Group, action: str, **_: Any) -> None:
+    if action in {"post_remove", "post_clear", "post_add"}:
+        leases.end_lost_access(_without_access())
+
+
+@receiver(post_save, sender=Workspace)
+def _workspace_saved(instance: Workspace, created: bool, **_: Any) -> None:
+    if created:
+        return
+    leases.end_lost_access(_without_access(workspace=instance.pk))
+    events.announce(instance.pk)
+
+
+def _without_access(**condition: Any) -> list[Any]:
+    return [row for row in leases.held().filter(**condition) if leases.has_lost_access(row)]

@@ -1,0 +1,343 @@
+"""The lease watch: one reader per process that keeps the gates of its streams true.
+
+Notify, to be fast: a notice from the channel layer shuts the gates of a workspace and wakes the
+reader. Poll, to be right: every second, one pass reads the leases of all streams of this process.
+Only a pass that started after the last shut can open a gate (gate.py). When no pass succeeds for
+DISPLAY_FENCE_SECONDS, every gate shuts by its own deadline; the watch need not do anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import Protocol
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import DatabaseError
+from django.db.models import Max
+from django.db.models.functions import Now
+
+from controlplane import access, events, leases, presenters
+from controlplane.closecodes import CloseCode
+from controlplane.dbthreads import DatabaseThreads
+from controlplane.models import ControlEvent, DisplayStream, EndReason
+from controlplane.presenters import Json, LeaseView
+
+logger = logging.getLogger(__name__)
+
+PROCESS = f"{socket.gethostname()[:32]}:{os.getpid()}:{secrets.token_hex(4)}"
+ACCESS_SECONDS = 3.0  # how often users, grants and logins are checked again without a notice
+TIDY_SECONDS = 600.0
+KEEP_STREAMS = timedelta(days=1)
+RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What of a lease decides whether the page must be told again."""
+
+    version: int
+    epoch: int
+    is_held: bool
+    is_holder_connected: bool
+
+    @classmethod
+    def of(cls, view: LeaseView) -> Seen:
+        """Return what a page knows that has been told of ``view``."""
+        return cls(view.lease.version, view.lease.epoch, view.is_held, view.is_holder_connected)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a stream wants to know from the next pass, and what it has to report."""
+
+    stream_id: int
+    workspace_id: int
+    user_id: int
+    client_id: str
+    session_key: str
+    mode: str
+    seen: Seen | None
+    driven_epoch: int | None  # the epoch in which this stream's gate was open
+    input_age: float | None  # seconds since its newest input, if there was any since last asked
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why control changed: the event's reason, who did it, and the note."""
+
+    reason: str | None = None
+    by: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a pass found for one stream. ``control`` is set where the page must be told."""
+
+    view: LeaseView | None = None
+    control: Json | None = None
+    cause: Cause = Cause()
+    end: tuple[CloseCode, str] | None = None
+
+
+class Watched(Protocol):
+    """A stream, as the watch sees it. All calls come from the event loop."""
+
+    @property
+    def workspace_id(self) -> int:
+        """Whose notices concern it."""
+
+    def question(self) -> Question:
+        """What the next pass shall find out."""
+
+    def answer(self, verdict: Verdict, started: float) -> None:
+        """What a pass found that started at ``started`` (monotonic seconds)."""
+
+    def shut_gate(self) -> None:
+        """Something changed: no input until the next answer."""
+
+
+class Watch:
+    """Runs while there are streams; each process has one."""
+
+    def __init__(self) -> None:
+        self._streams: set[Watched] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._wake = asyncio.Event()
+        self._noticed = False
+        self._threads = DatabaseThreads("watch", 1)
+        self._access_checked = self._tidied = -float("inf")
+        self._is_blind = False
+
+    def join(self, stream: Watched) -> None:
+        """Watch ``stream`` from now on; its first answer comes at once."""
+        self._streams.add(stream)
+        if not self._tasks:
+            self._tasks = [
+                asyncio.create_task(self._poll(), name="watch-poll"),
+                asyncio.create_task(self._listen(), name="watch-listen"),
+            ]
+            for task in self._tasks:
+                task.add_done_callback(_log_death)
+        self.wake()
+
+    def leave(self, stream: Watched) -> None:
+        """Forget ``stream``; the last one stops the watch."""
+        self._streams.discard(stream)
+        if not self._streams:
+            for task in self._tasks:
+                task.cancel()
+            self._tasks = []
+
+    def wake(self) -> None:
+        """Read now instead of at the next second."""
+        self._wake.set()
+
+    def notice(self, workspace_id: int) -> None:
+        """A notice has come: shut first, then look."""
+        for stream in self._streams:
+            if stream.workspace_id == workspace_id:
+                stream.shut_gate()
+        self._noticed = True
+        self.wake()
+
+    # --- notify -----------------------------------------------------------------------------------
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._receive_notices()
+            except Exception as error:  # whatever the broker's client raises: polling goes on
+                logger.warning("no notices (%s): polling every second instead", error)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _receive_notices(self) -> None:
+        layer = events.channel_layer()
+        channel = await layer.new_channel()
+        await layer.group_add(events.GROUP, channel)
+        try:
+            while True:
+                message = await layer.receive(channel)
+                self.notice(message["workspace_id"])
+        finally:
+            with suppress(Exception):  # the broker is away, or we are: nothing hangs on it
+                await layer.group_discard(events.GROUP, channel)
+
+    # --- poll -------------------------------------------------------------------------------------
+    async def _poll(self) -> None:
+        while True:
+            self._wake.clear()
+            await self._pass()
+            await self._tidy_sometimes()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(settings.DISPLAY.watch_seconds):
+                    await self._wake.wait()
+
+    async def _pass(self) -> None:
+        streams = {stream.question(): stream for stream in self._streams}
+        checks_access = self._is_access_due()
+        started = time.monotonic()
+        try:
+            verdicts = await self._threads.run(examine, list(streams), checks_access)
+        except Exception as error:  # any failure of the database: the fence handles what follows
+            self._note_blindness(error)
+            return
+        self._note_blindness(None)
+        if checks_access:
+            self._access_checked = started
+        for question, verdict in verdicts.items():
+            if streams[question] in self._streams:
+                streams[question].answer(verdict, started)
+
+    async def _tidy_sometimes(self) -> None:
+        if self._is_blind or time.monotonic() - self._tidied < TIDY_SECONDS:
+            return
+        self._tidied = time.monotonic()
+        try:
+            await self._threads.run(tidy)
+        except DatabaseError as error:
+            logger.warning("old stream rows were not removed: %s", error)
+
+    def _is_access_due(self) -> bool:
+        noticed, self._noticed = self._noticed, False
+        return noticed or time.monotonic() - self._access_checked >= ACCESS_SECONDS
+
+    def _note_blindness(self, error: Exception | None) -> None:
+        was_blind, self._is_blind = self._is_blind, error is not None
+        if error and not was_blind:
+            logger.error(
+                "leases cannot be read, gates shut at the fence: %s", error, exc_info=error
+            )
+        if was_blind and not error:
+            logger.warning("leases can be read again")
+
+
+# --- One pass, in the watch's own thread ----------------------------------------------------------
+def examine(questions: list[Question], checks_access: bool) -> dict[Question, Verdict]:
+    """Answer all questions with a handful of queries, whatever their number; stamp the rows."""
+    refused = _check_access(questions) if checks_access else {}
+    views = presenters.read({question.workspace_id for question in questions})
+    newest = _newest_streams(questions)
+    _stamp(questions)
+    return {
+        question: refused.get(question)
+        or _judge(question, views.get(question.workspace_id), newest)
+        for question in questions
+    }
+
+
+def _judge(
+    question: Question, view: LeaseView | None, newest: dict[tuple[int, int, str], int]
+) -> Verdict:
+    if view is None:
+        return Verdict(end=(CloseCode.MISSING, "This workspace no longer exists."))
+    if not view.lease.workspace.is_configured:
+        return Verdict(end=(CloseCode.MISSING, "The display of this workspace is not enabled."))
+    key = (question.workspace_id, question.user_id, question.client_id)
+    if newest.get(key, 0) > question.stream_id:
+        return Verdict(end=(CloseCode.SUPERSEDED, "This display was opened again elsewhere."))
+    if Seen.of(view) == question.seen:
+        return Verdict(view)
+    return Verdict(view, _control(question, view), _cause(question, view))
+
+
+def _control(question: Question, view: LeaseView) -> Json:
+    user = User.objects.get(pk=question.user_id)
+    can = access.permissions(user, view.lease.workspace)
+    return presenters.control(view, presenters.Viewer(user, question.client_id, can))
+
+
+def _cause(question: Question, view: LeaseView) -> Cause:
+    """Why this page is told: what ended its own epoch counts before what happened last."""
+    is_mine = view.is_held_by(question.user_id, question.client_id)
+    if question.driven_epoch is not None and not is_mine:
+        ended = leases.end_of(question.workspace_id, question.driven_epoch)
+        return _told(ended) if ended else Cause(EndReason.EXPIRED)
+    seen = question.seen
+    if seen and (seen.epoch, seen.is_held) == (view.lease.epoch, view.is_held):
+        return Cause()  # renewed, or the holder came or went
+    if seen and seen.version == view.lease.version:
+        return Cause(EndReason.EXPIRED)  # by time alone: nobody has recorded it yet
+    transitions = ControlEvent.objects.filter(workspace=question.workspace_id)
+    newest = transitions.exclude(what=ControlEvent.What.REFUSED).order_by("-id").first()
+    return _told(newest) if newest else Cause()
+
+
+def _told(event: ControlEvent) -> Cause:
+    return Cause(event.what, event.who or None, event.note or None)
+
+
+def _check_access(questions: list[Question]) -> dict[Question, Verdict]:
+    """Find the streams whose user, grant or login is gone, and end the leases they held."""
+    users = User.objects.in_bulk({question.user_id for question in questions})
+    refused = {}
+    for question in questions:
+        problem = _problem(question, users.get(question.user_id))
+        if problem:
+            refused[question] = Verdict(end=(CloseCode.FORBIDDEN, problem))
+    _end_leases_without_access({question.workspace_id for question in questions})
+    return refused
+
+
+def _problem(question: Question, user: User | None) -> str | None:
+    if user is None or not user.is_active:
+        return "Your account has been disabled."
+    if not access.is_logged_in(user, question.session_key):
+        login = access.login_id(question.session_key)
+        leases.end_access(question.workspace_id, question.user_id, login)
+        return "You are signed out."
+    if not access.permissions_of(user, [question.workspace_id])[question.workspace_id].observe:
+        return "You may not watch this workspace any more."
+    return None
+
+
+def _end_leases_without_access(workspace_ids: Iterable[int]) -> None:
+    held = leases.held().filter(workspace__in=list(workspace_ids))
+    leases.end_lost_access(lease for lease in held if leases.has_lost_access(lease))
+
+
+def _newest_streams(questions: list[Question]) -> dict[tuple[int, int, str], int]:
+    rows = (
+        DisplayStream.objects.filter(
+            workspace__in={question.workspace_id for question in questions}, closed_at=None
+        )
+        .values_list("workspace", "user", "client_id")
+        .annotate(newest=Max("id"))
+    )
+    return {(workspace, user, client): newest for workspace, user, client, newest in rows}
+
+
+def _stamp(questions: list[Question]) -> None:
+    """Say that these streams live; one write for all, and one for each that has had input."""
+    rows = DisplayStream.objects.filter(pk__in=[question.stream_id for question in questions])
+    rows.update(stamped_at=Now())
+    for question in questions:
+        if question.input_age is not None:
+            newest = Now() - timedelta(seconds=question.input_age)
+            DisplayStream.objects.filter(pk=question.stream_id).update(last_input_at=newest)
+
+
+def tidy() -> None:
+    """Remove stream rows that nobody has stamped for a day: their tokens are long expired."""
+    DisplayStream.objects.filter(stamped_at__lt=Now() - KEEP_STREAMS).delete()
+
+
+def _log_death(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception():
+        logger.critical("%s died: no gate will open", task.get_name(), exc_info=task.exception())
+
+
+@cache
+def current() -> Watch:
+    """Return this process's watch."""
+    return Watch()

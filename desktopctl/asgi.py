@@ -1,0 +1,16 @@
+"""The ASGI entry point: HTTP to Django, the display websocket to its consumer."""
+
+import os
+
+from channels.routing import ProtocolTypeRouter, URLRouter
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "desktopctl.settings")
+django_application = get_asgi_application()  # first: what follows needs the app registry
+
+from controlplane.proxies import TrustedProxies  # noqa: E402  (see above)
+from controlplane.routing import websocket_urlpatterns  # noqa: E402  (see above)
+
+application = TrustedProxies(
+    ProtocolTypeRouter({"http": django_application, "websocket": URLRouter(websocket_urlpatterns)})
+)

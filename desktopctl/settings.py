@@ -1,0 +1,187 @@
+"""Django settings, all from the environment (the table is in README.md).
+
+Every secret may also come from a file: ``SECRET_KEY_FILE`` instead of ``SECRET_KEY``, and so on.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from environs import FileAwareEnv
+
+from controlplane import conf
+from controlplane.exceptions import ConfigError
+from controlplane.proxies import parse_networks
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR_DIR = BASE_DIR / "var"
+
+env = FileAwareEnv(eager=True)
+
+# --- Who we are to the outside ------------------------------------------------------------------
+DEBUG = env.bool("DEBUG", False)
+SECRET_KEY = env.str("SECRET_KEY", "")
+SECRET_KEY_FALLBACKS: list[str] = env.list("SECRET_KEY_FALLBACKS", [])
+
+PUBLIC_URL = env.str("PUBLIC_URL", "http://localhost:8000").rstrip("/")
+_public = urlsplit(PUBLIC_URL)
+if _public.scheme not in {"http", "https"} or not _public.hostname:
+    raise ConfigError("PUBLIC_URL", f"“{PUBLIC_URL}” is not an http:// or https:// address")
+IS_HTTPS = _public.scheme == "https"
+
+ALLOWED_HOSTS = [
+    *env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"]),
+    _public.hostname,
+]
+EMBED_ORIGINS: list[str] = env.list("EMBED_ORIGINS", [])
+CSRF_TRUSTED_ORIGINS = [
+    *env.list("CSRF_TRUSTED_ORIGINS", []),
+    f"{_public.scheme}://{_public.netloc}",
+]
+TRUSTED_PROXIES = parse_networks("TRUSTED_PROXIES", env.list("TRUSTED_PROXIES", []))
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
+SECURE_HSTS_SECONDS = 31_536_000 if IS_HTTPS else 0
+SECURE_SSL_REDIRECT = False  # the proxy that ends TLS redirects; we only ever see its requests
+X_FRAME_OPTIONS = "DENY"
+
+# --- The application ------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "daphne",  # first: it replaces runserver with one that speaks ASGI
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "ninja",  # serves the API docs' assets itself, instead of from a CDN
+    "controlplane",
+]
+MIDDLEWARE = [
+    "controlplane.middleware.ApiErrorsMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "controlplane.middleware.StaticFilesMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "desktopctl.urls"
+ASGI_APPLICATION = "desktopctl.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "workspaces"
+LOGOUT_REDIRECT_URL = "login"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+DISPLAY = conf.load(env)
+
+# --- Where things are kept ------------------------------------------------------------------------
+DATABASES = {
+    "default": env.dj_db_url(
+        "DATABASE_URL", f"sqlite:///{VAR_DIR / 'desktopctl.sqlite3'}", conn_max_age=0
+    )
+}
+_database = DATABASES["default"]
+if _database["ENGINE"] == "django.db.backends.sqlite3":
+    # WAL: readers and one writer at a time. IMMEDIATE: a transaction takes the write lock when it
+    # begins, so nothing is decided on what was read before. 10 s: how long to wait for that lock.
+    _database["OPTIONS"] = {
+        "timeout": 10,
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+    if "/" in str(_database["NAME"]):
+        Path(_database["NAME"]).parent.mkdir(parents=True, exist_ok=True)
+else:
+    # A real pool: under ASGI, persistent connections would leak one per thread.
+    _database.setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": 16, "timeout": 5}
+    _database["OPTIONS"].setdefault("connect_timeout", 5)
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = env.str("REDIS_URL", "")
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [REDIS_URL], "prefix": "desktopctl"},
+    }
+    if REDIS_URL
+    else {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+}
+
+# --- Static files ---------------------------------------------------------------------------------
+STATIC_URL = "/static/"
+STATIC_ROOT = VAR_DIR / "static"
+NOVNC_DIR = BASE_DIR / "node_modules" / "@novnc" / "novnc"
+STATICFILES_DIRS = [
+    BASE_DIR / "static",
+    *(
+        (f"novnc/{part}", NOVNC_DIR / part)
+        for part in ("core", "vendor")
+        if (NOVNC_DIR / part).is_dir()  # where noVNC is missing, check controlplane.E001 says so
+    ),
+]
+# Collected files carry a hash in their names, imports inside modules too. While nothing has been
+# collected (a developer's checkout, the tests), files are served as they lie in the tree.
+STATIC_IS_COLLECTED = not DEBUG and (STATIC_ROOT / "staticfiles.json").is_file()
+_COLLECTS_NOW = "collectstatic" in sys.argv[:2]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "controlplane.storage.HashedStaticFiles"
+        if STATIC_IS_COLLECTED or _COLLECTS_NOW
+        else "django.contrib.staticfiles.storage.StaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = not STATIC_IS_COLLECTED
+WHITENOISE_ALLOW_ALL_ORIGINS = False
+
+# --- Language, time, log --------------------------------------------------------------------------
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "console": {
+            "()": "controlplane.logs.RedactingFormatter",
+            "format": "{asctime} {levelname:7} {name}: {message}",
+            "style": "{",
+        }
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "console"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+    "loggers": {
+        # Django's own handlers would write unredacted lines beside ours.
+        "django": {"handlers": [], "level": "INFO", "propagate": True},
+        "django.server": {"handlers": [], "level": "INFO", "propagate": True},
+        "daphne": {"level": "WARNING"},
+    },
+}
