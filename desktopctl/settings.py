@@ -122,7 +122,9 @@ if _database["ENGINE"] == "django.db.backends.sqlite3":
 else:
     # A real pool: under ASGI, persistent connections would leak one per thread.
     _database.setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": 16, "timeout": 5}
-    _database["OPTIONS"].setdefault("connect_timeout", 5)
+    _database["OPTIONS"].setdefault("connect_timeout", 5)  # seconds
+    # A server that has vanished without a word is given up after 5 s, not after 15 minutes.
+    _database["OPTIONS"].setdefault("tcp_user_timeout", 5000)  # milliseconds
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.str("REDIS_URL", "")
@@ -137,7 +139,7 @@ CHANNEL_LAYERS = {
 
 # --- Static files ---------------------------------------------------------------------------------
 STATIC_URL = "/static/"
-STATIC_ROOT = VAR_DIR / "static"
+STATIC_ROOT = env.path("STATIC_ROOT", VAR_DIR / "static")
 NOVNC_DIR = BASE_DIR / "node_modules" / "@novnc" / "novnc"
 STATICFILES_DIRS = [
     BASE_DIR / "static",

@@ -1,0 +1,37 @@
+# The same commands for people and for CI. Each prepares what it needs first; see scripts/setup.
+# ARGS= is handed to pytest: make test ARGS="-k lease -x"
+.PHONY: help setup run test lint install
+.NOTPARALLEL:
+
+PYTHON_TOOL := .venv/bin/python -m
+SHELL_SCRIPTS := .ci/run $(shell grep -rlE '^\#!.*bash|shellcheck shell=' scripts deploy)
+
+help:
+	@echo "make setup    prepare everything that manage.py and the tests need"
+	@echo "make run      two demo desktops and the server on http://localhost:8000 (PORT= to change)"
+	@echo "make test     all tests"
+	@echo "make lint     all linters"
+	@echo "make install  a production server: virtualenv, noVNC, collected static files"
+
+setup:
+	@scripts/setup test
+
+run:
+	@scripts/setup run
+	@exec .venv/bin/python scripts/run_demo.py
+
+test: setup
+	node --test $(wildcard tests/js/*.test.js)
+	$(PYTHON_TOOL) pytest $(ARGS)
+
+lint: setup
+	$(PYTHON_TOOL) ruff check
+	$(PYTHON_TOOL) ruff format --check
+	$(PYTHON_TOOL) mypy
+	npx eslint .
+	npx tsc -p tsconfig.json
+	shellcheck $(SHELL_SCRIPTS)
+	scripts/check_tree
+
+install:
+	@scripts/setup install

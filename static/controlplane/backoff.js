@@ -1,0 +1,26 @@
+/**
+ * How long to wait before the next try: exponential, with full jitter, so that a restarted server
+ * is not met by all its pages at once. Pure.
+ */
+
+export const FIRST_MS = 250;
+export const CAP_MS = 15_000;
+/** How many dials in a row, before a person is asked. */
+export const DIALS = 10;
+
+/**
+ * @param {number} failures how many tries have failed in a row, 0 for the first wait
+ * @returns {number} the longest wait in ms
+ */
+export function ceiling(failures) {
+  return Math.min(CAP_MS, FIRST_MS * 2 ** failures);
+}
+
+/**
+ * @param {number} failures
+ * @param {() => number} random a number in [0, 1)
+ * @returns {number} the wait in ms
+ */
+export function backoff(failures, random) {
+  return Math.floor(random() * ceiling(failures));
+}

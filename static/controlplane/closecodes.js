@@ -1,0 +1,45 @@
+/**
+ * What the page does after each close code of the display websocket. A test compares CLOSE_CODES
+ * with the server's enum (controlplane/closecodes.py).
+ */
+
+/** @typedef {"stop" | "retry" | "retry_at_once" | "retry_later" | "wait"} Action */
+
+/** @type {Readonly<Record<number, Action>>} */
+export const CLOSE_CODES = Object.freeze({
+  1000: "stop",
+  4400: "stop",
+  4401: "retry",
+  4403: "stop",
+  4404: "stop",
+  4410: "stop",
+  4411: "wait",
+  4413: "retry",
+  4429: "retry_later",
+  4502: "retry",
+  4503: "retry_at_once",
+  4504: "retry",
+  4511: "stop",
+});
+
+/** Codes of websocket servers and browsers themselves. @type {Readonly<Record<number, Action>>} */
+export const TRANSPORT_CODES = Object.freeze({
+  1001: "retry_at_once",
+  1005: "retry",
+  1006: "retry",
+  1011: "retry",
+  1012: "retry_at_once",
+});
+
+/**
+ * Only an end that the page asked for is clean: 1000 from elsewhere is retried like a lost network.
+ *
+ * @param {number} code
+ * @param {boolean} asked whether this page closed the stream on purpose
+ * @returns {Action}
+ */
+export function actionFor(code, asked = false) {
+  if (asked) return "stop";
+  if (code === 1000) return "retry";
+  return CLOSE_CODES[code] ?? TRANSPORT_CODES[code] ?? "retry";
+}

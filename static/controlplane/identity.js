@@ -1,0 +1,81 @@
+/**
+ * Who this tab is: a client_id and the epoch of the control it had, kept in the tab's own storage,
+ * so that a reload resumes control. A duplicated tab starts with a copy of that storage; it finds
+ * the lock on its client_id taken and becomes somebody new. Where the browser has no locks (plain
+ * http), the server closes the older of two streams with the same client_id (4410).
+ */
+
+// A reload may ask for the lock a moment before the old page has let go of it.
+const LOCK_WAIT_MS = 500;
+
+export class Identity {
+  clientId = "";
+  /** @type {number | null} */
+  epoch = null;
+  #key;
+  #storage;
+  #locks;
+  #crypto;
+
+  /**
+   * @param {object} with_
+   * @param {string} with_.workspace
+   * @param {Storage | undefined} with_.storage
+   * @param {LockManager | undefined} with_.locks
+   * @param {Pick<Crypto, "getRandomValues">} with_.crypto
+   */
+  constructor({ workspace, storage, locks, crypto }) {
+    this.#key = `desktopctl:${workspace}`;
+    this.#storage = storage;
+    this.#locks = locks;
+    this.#crypto = crypto;
+  }
+
+  /** Find out who this tab is; after it, `clientId` and `epoch` are set. */
+  async claim() {
+    const { client_id, epoch } = this.#load();
+    if (client_id && (await this.#lock(client_id))) {
+      this.clientId = client_id;
+      this.epoch = Number.isInteger(epoch) ? epoch : null;
+    } else {
+      this.clientId = this.#invent();
+      await this.#lock(this.clientId);
+    }
+    this.remember(this.epoch);
+  }
+
+  /** @param {number | null} epoch */
+  remember(epoch) {
+    this.epoch = epoch;
+    try {
+      this.#storage?.setItem(this.#key, JSON.stringify({ client_id: this.clientId, epoch }));
+    } catch {
+      // Without storage a reload watches instead of resuming control.
+    }
+  }
+
+  #load() {
+    try {
+      return JSON.parse(this.#storage?.getItem(this.#key) ?? "{}") ?? {};
+    } catch {
+      return {};
+    }
+  }
+
+  // 26 characters of A-Z, 2-7: 130 random bits. crypto.randomUUID is missing on plain http.
+  #invent() {
+    const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    return Array.from(this.#crypto.getRandomValues(new Uint8Array(26)), (byte) => alphabet[byte % 32]).join("");
+  }
+
+  /** Hold the lock for as long as the page lives. @param {string} clientId @returns {Promise<boolean>} */
+  #lock(clientId) {
+    const locks = this.#locks;
+    if (!locks) return Promise.resolve(true);
+    return new Promise((resolve) => {
+      const signal = AbortSignal.timeout(LOCK_WAIT_MS);
+      const held = () => (resolve(true), new Promise(() => {}));
+      locks.request(`desktopctl:${clientId}`, { signal }, held).catch(() => resolve(false));
+    });
+  }
+}

@@ -1,0 +1,46 @@
+/**
+ * From text and key names to X11 keysyms, for the soft keyboard: phones tell what the text has
+ * become, not which keys were pressed. Pure.
+ */
+
+/** Keys that change no text. @type {Readonly<Record<string, number>>} */
+export const NAMED = Object.freeze({
+  Backspace: 0xff08,
+  Tab: 0xff09,
+  Enter: 0xff0d,
+  Escape: 0xff1b,
+  Home: 0xff50,
+  ArrowLeft: 0xff51,
+  ArrowUp: 0xff52,
+  ArrowRight: 0xff53,
+  ArrowDown: 0xff54,
+  PageUp: 0xff55,
+  PageDown: 0xff56,
+  End: 0xff57,
+  Insert: 0xff63,
+  Delete: 0xffff,
+});
+
+/** @param {string} character @returns {number} Latin-1 is itself; Unicode has a plane of its own */
+export function keysymOf(character) {
+  if (character === "\n") return NAMED.Enter;
+  if (character === "\t") return NAMED.Tab;
+  const code = character.codePointAt(0) ?? 0;
+  return code < 0x100 ? code : 0x0100_0000 + code;
+}
+
+/**
+ * The keys that turn one text into another: backspaces from its end, then what is new.
+ *
+ * @param {string} before
+ * @param {string} after
+ * @returns {number[]} keysyms
+ */
+export function keysBetween(before, after) {
+  const old = [...before];
+  const new_ = [...after];
+  let same = 0;
+  while (same < old.length && old[same] === new_[same]) same++;
+  const erased = Array(old.length - same).fill(NAMED.Backspace);
+  return [...erased, ...new_.slice(same).map(keysymOf)];
+}

@@ -1,0 +1,328 @@
+import { backoff } from "./backoff.js";
+
+/**
+ * This tab's side of the lease: taking control, renewing it, losing it, letting go of it.
+ *
+ *     none ── take ──> taking ── 200 ──> held ── release, lost ──> none
+ *                         └── refused, release ──> none
+ *
+ * Promises
+ * - The latest call wins. Each change of what the page wants has a generation; a lease granted to
+ *   an older generation is released at once, with its epoch.
+ * - A page that finds itself the holder without having asked releases that epoch.
+ * - Releases carry the epoch, so a late one never ends a newer lease. A take waits for the
+ *   acquires and releases under way: the same holder would be given the same epoch again.
+ * - `session()` gives permission for one dial: a renewal if control is ours, else to observe.
+ * - The lapse of an unrenewed lease is no loss: renewing goes on, and may resume it.
+ *
+ * Events: `change`; `lost` (a Loss); `refused` ({what, status, code}); `signedout`.
+ * Times are in ms; `now()` may jump, for a laptop sleeps: no timer is trusted for long.
+ */
+
+const TICK_MS = 15_000;
+const DEFAULT_RENEW_MS = 120_000;
+const WAKE_GAP_MS = 2_000;
+
+export class Lease extends EventTarget {
+  /** @type {LeaseView["wants"]} */
+  wants = "none";
+  /** @type {number | null} */
+  epoch = null;
+  /** @type {Control | null} the newest one known, from whichever way it came */
+  control = null;
+  /** The last renewal got no answer. */
+  failing = false;
+  /** The lease ran out unrenewed; it may still be resumed. */
+  lapsed = false;
+
+  #api;
+  #now;
+  #timers;
+  #random;
+  #remember;
+  #generation = 0;
+  /** @type {Set<Promise<unknown>>} acquires and releases that have no answer yet */
+  #underWay = new Set();
+  /** @type {Promise<Answer<Grant>> | null} */
+  #renewal = null;
+  /** @type {number | null} the epoch that was let go of last */
+  #letGoOf = null;
+  #clockOffset = 0;
+  #failures = 0;
+  #due = 0;
+  #period = DEFAULT_RENEW_MS;
+  #renewedAt = 0;
+  /** @type {any} */
+  #timer = null;
+  /** @type {any} */
+  #letGoTimer = null;
+
+  /**
+   * @param {object} with_
+   * @param {Pick<import("./api.js").Api, "acquire" | "release" | "observe" | "control">} with_.api
+   * @param {number | null} with_.epoch of the control this tab had before a reload
+   * @param {(epoch: number | null) => void} with_.remember keeps the epoch over a reload
+   * @param {() => number} with_.now
+   * @param {Timers} with_.timers
+   * @param {() => number} with_.random
+   */
+  constructor({ api, epoch, remember, now, timers, random }) {
+    super();
+    this.#api = api;
+    this.#remember = remember;
+    this.#now = now;
+    this.#timers = timers;
+    this.#random = random;
+    this.epoch = epoch;
+  }
+
+  start() {
+    this.wants = this.epoch === null ? "none" : "held";
+  }
+
+  /** Forget what is under way. Control stays reserved: closing a tab does not release. */
+  stop() {
+    this.#generation++;
+    this.#timers.clear(this.#timer);
+    this.#timers.clear(this.#letGoTimer);
+  }
+
+  /** The server's time now, as far as known. */
+  get serverNow() {
+    return this.#now() + this.#clockOffset;
+  }
+
+  /** Ask for control; `move` takes it from another tab of the same person. */
+  async take({ move = false } = {}) {
+    const generation = this.#want("taking");
+    while (this.#underWay.size) await Promise.allSettled(this.#underWay);
+    if (generation !== this.#generation) return;
+    const answer = await this.#acquire(move ? { move } : {});
+    if (generation !== this.#generation || answer.ok) return;
+    // The answer got lost, yet the stream has told that it was yes.
+    if (answer.status === 0 && this.control?.this_client) return this.#adopt(this.control);
+    this.#want("none");
+    this.#refused("take", answer);
+  }
+
+  /** Let go, for the page at once, for the server as soon as it can be reached. */
+  release() {
+    const epoch = this.epoch ?? (this.control?.this_client ? this.control.epoch : null);
+    this.#want("none");
+    if (epoch !== null) this.#letGo(epoch);
+  }
+
+  /** End the control of whoever has it now. @param {string} note */
+  async force(note) {
+    const epoch = this.control?.epoch;
+    const answer = await this.#api.release({ ...(epoch && { epoch }), force: true, note });
+    if (answer.ok) this.hear({ control: answer.data });
+    else this.#refused("force", answer);
+  }
+
+  /** Permission to open one stream, fresh from the server. @returns {Promise<Answer<{session_url: string}>>} */
+  async session() {
+    if (this.epoch === null) return this.#api.observe();
+    const answer = await this.renew();
+    if (this.epoch === null) return this.#api.observe(); // refused, or released meanwhile
+    return answer;
+  }
+
+  /** Renew now; calls at the same time share one. @returns {Promise<Answer<Grant>>} */
+  renew() {
+    this.#renewal ??= this.#renewOnce().finally(() => (this.#renewal = null));
+    return this.#renewal;
+  }
+
+  /** The page has become visible or is online again: do not wait for timers. */
+  wake() {
+    if (this.epoch !== null && this.#now() - this.#renewedAt > WAKE_GAP_MS) this.renew();
+  }
+
+  /** Read who has control. @returns {Promise<Answer<Control>>} */
+  async refresh() {
+    const answer = await this.#api.control();
+    if (answer.ok) this.hear({ control: answer.data });
+    return answer;
+  }
+
+  /**
+   * Take in what the server tells, in whatever order it arrives.
+   *
+   * @param {{control: Control, reason?: string | null, by?: string | null, note?: string | null}} news
+   */
+  hear({ control, reason, by, note }) {
+    if (!this.#learn(control)) return;
+    if (this.epoch === null) this.#disown();
+    else if (control.this_client) this.#keep(Math.max(control.epoch, this.epoch));
+    else if (control.epoch >= this.epoch) this.#ended(control, { reason, by, note });
+    this.#changed();
+  }
+
+  /** @param {Control} control @returns {boolean} whether it is news */
+  #learn(control) {
+    const known = this.control;
+    if (known && control.version < known.version) return false;
+    this.control = control;
+    const isNewer = !known || control.server_time > known.server_time; // ISO 8601 sorts as text
+    if (isNewer) this.#clockOffset = Date.parse(control.server_time) - this.#now();
+    return true;
+  }
+
+  #disown() {
+    const control = this.control;
+    if (this.wants !== "none" || !control?.this_client || control.epoch === this.#letGoOf) return;
+    this.#letGo(control.epoch);
+  }
+
+  /** @param {Control} control @param {{reason?: string | null, by?: string | null, note?: string | null}} told */
+  #ended(control, told) {
+    const last = control.last_end;
+    const reason = told.reason ?? last?.reason ?? "taken";
+    if (reason === "expired") {
+      this.lapsed = true; // only the server knows whether it may still be resumed
+      this.renew();
+      return;
+    }
+    const by = told.by ?? last?.by ?? null;
+    this.#lose({ reason, by, note: told.note ?? last?.note ?? null, at: last?.at ?? control.server_time });
+  }
+
+  async #renewOnce() {
+    const generation = this.#generation;
+    const answer = await this.#acquire({ epoch: /** @type {number} */ (this.epoch) });
+    if (generation !== this.#generation || answer.ok) return answer;
+    if (answer.status === 401) this.dispatchEvent(new Event("signedout"));
+    else if (isRefusal(answer.status)) this.#lose(lossOf(answer));
+    else this.#retryRenewal(answer.retryAfterMs);
+    return answer;
+  }
+
+  /** @param {number} atLeast */
+  #retryRenewal(atLeast) {
+    this.failing = true;
+    this.#arm(Math.max(atLeast, backoff(this.#failures++, this.#random)));
+    this.#changed();
+  }
+
+  /** @param {{epoch?: number, move?: boolean}} body */
+  #acquire(body) {
+    return this.#track(this.#settle(body, this.#generation));
+  }
+
+  /** @param {{epoch?: number, move?: boolean}} body @param {number} generation */
+  async #settle(body, generation) {
+    const answer = await this.#api.acquire(body);
+    if (answer.current) this.#learn(answer.current);
+    if (!answer.ok) return answer;
+    if (generation === this.#generation) this.#adopt(answer.data);
+    else await this.#letGo(answer.data.epoch);
+    return answer;
+  }
+
+  /** @param {Control & {renew_after_seconds?: number}} grant */
+  #adopt(grant) {
+    this.#learn(grant);
+    this.wants = "held";
+    this.#keep(Math.max(grant.epoch, this.epoch ?? 0));
+    this.failing = this.lapsed = false;
+    this.#failures = 0;
+    this.#renewedAt = this.#now();
+    this.#period = (grant.renew_after_seconds ?? 0) * 1000 || this.#period;
+    this.#arm(this.#period);
+    this.#changed();
+  }
+
+  /** @param {number | null} epoch */
+  #keep(epoch) {
+    if (epoch === this.epoch) return;
+    this.epoch = epoch;
+    this.#remember(epoch);
+  }
+
+  /** @param {Loss} loss */
+  #lose(loss) {
+    this.#want("none");
+    this.dispatchEvent(new CustomEvent("lost", { detail: loss }));
+  }
+
+  /** @param {"take" | "force"} what @param {Answer} answer */
+  #refused(what, { status, code, current }) {
+    if (current) this.hear({ control: current });
+    if (status === 401) this.dispatchEvent(new Event("signedout"));
+    else this.dispatchEvent(new CustomEvent("refused", { detail: { what, status, code } }));
+  }
+
+  /** @param {"none" | "taking"} wants @returns {number} the new generation */
+  #want(wants) {
+    this.wants = wants;
+    this.#keep(null);
+    this.failing = this.lapsed = false;
+    this.#failures = 0;
+    this.#letGoOf = null;
+    this.#timers.clear(this.#timer);
+    this.#timers.clear(this.#letGoTimer);
+    this.#generation++;
+    this.#changed();
+    return this.#generation;
+  }
+
+  /** @param {number} epoch */
+  #letGo(epoch, failures = 0) {
+    this.#letGoOf = epoch;
+    return this.#track(this.#releaseOnce(epoch, failures));
+  }
+
+  /** @param {number} epoch @param {number} failures */
+  async #releaseOnce(epoch, failures) {
+    const generation = this.#generation;
+    const answer = await this.#api.release({ epoch });
+    if (answer.ok) return this.hear({ control: answer.data });
+    if (isRefusal(answer.status) || answer.status === 401 || generation !== this.#generation) return;
+    const wait = Math.max(answer.retryAfterMs, backoff(failures, this.#random));
+    this.#letGoTimer = this.#timers.set(() => this.#letGo(epoch, failures + 1), wait);
+  }
+
+  /** @template T @param {Promise<T>} call @returns {Promise<T>} */
+  #track(call) {
+    const tracked = call.finally(() => this.#underWay.delete(tracked));
+    this.#underWay.add(tracked);
+    return tracked;
+  }
+
+  /** @param {number} ms */
+  #arm(ms) {
+    this.#due = this.#now() + ms;
+    this.#sleep(ms);
+  }
+
+  // Short sleeps and a look at the clock: a timer of two minutes would sleep on with the laptop.
+  /** @param {number} ms */
+  #sleep(ms) {
+    this.#timers.clear(this.#timer);
+    this.#timer = this.#timers.set(() => this.#look(), Math.min(ms, TICK_MS));
+  }
+
+  #look() {
+    const left = this.#due - this.#now();
+    if (left <= 0 || left > Math.max(this.#period, TICK_MS)) this.renew();
+    else this.#sleep(left);
+  }
+
+  #changed() {
+    this.dispatchEvent(new Event("change"));
+  }
+}
+
+/** @param {number} status @returns {boolean} a plain no; everything else may pass with time */
+function isRefusal(status) {
+  return status >= 400 && status < 500 && status !== 401 && status !== 429 && status !== 408;
+}
+
+/** @param {Answer} answer @returns {Loss} */
+function lossOf({ status, code, current }) {
+  const last = current?.last_end;
+  const reason = status === 409 ? code : "access_ended";
+  const told = last?.reason === reason ? last : null;
+  return { reason, by: told?.by ?? null, note: told?.note ?? null, at: told?.at ?? current?.server_time ?? null };
+}

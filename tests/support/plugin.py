@@ -1,0 +1,113 @@
+"""The pytest plugin of this repository: an environment for Django, and a PostgreSQL to go with it.
+
+Loaded by ``-p tests.support.plugin`` (pyproject.toml), for it must act before pytest-django reads
+the settings. PostgreSQL is launched in the background and first waited for by the fixture
+``postgres``, so a run that needs no database hardly pays for it. With pytest-xdist the controller
+launches it, the workers inherit the environment, and pytest-django gives each its own database.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Generator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from tests.support.processes import MissingProgram
+from tests.support.services import Postgres
+
+SECRET_KEY = "only-for-tests-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJ"
+PORT_VARIABLE = "TESTS_POSTGRES_PORT"
+DIRECTORY_VARIABLE = "TESTS_SQLITE_DIRECTORY"
+
+_OURS = ("DEBUG", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "PUBLIC_URL", "ALLOWED_HOSTS")
+_OURS += ("CSRF_TRUSTED_ORIGINS", "TRUSTED_PROXIES", "EMBED_ORIGINS", "DATABASE_URL", "REDIS_URL")
+_RANK = {"unit": 0, "integration": 1, "e2e": 2}
+
+_started: dict[str, Postgres | Path] = {}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--database``."""
+    parser.getgroup("desktopctl").addoption(
+        "--database",
+        choices=("postgres", "sqlite"),
+        default="postgres",
+        help="what the tests and their servers keep their data in (default: postgres)",
+    )
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
+    """Set the environment before pytest-django (called after every wrapper) loads the settings."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        options = early_config.known_args_namespace
+        _clear_environment()
+        os.environ["SECRET_KEY"] = SECRET_KEY
+        _prepare_database(options.database, launch=not _runs_nothing(options))
+        signal.signal(signal.SIGTERM, _interrupt)
+    return (yield)
+
+
+def pytest_unconfigure() -> None:
+    """Stop what this process has launched."""
+    while _started:
+        _, thing = _started.popitem()
+        if isinstance(thing, Postgres):
+            thing.close()
+        else:
+            shutil.rmtree(thing, ignore_errors=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run unit, then integration, then browser tests; within each, the shuffled order stands.
+
+    So the browser, and the event loop that Playwright keeps, is started once and comes last.
+    """
+    folder = config.rootpath / "tests"
+    items.sort(key=lambda item: _rank(item.path, folder))
+
+
+def _rank(path: Path, folder: Path) -> int:
+    parts = path.relative_to(folder).parts if path.is_relative_to(folder) else ("",)
+    return _RANK.get(parts[0], 0)
+
+
+def _clear_environment() -> None:
+    """Forget what the caller's shell says about desktopctl: tests decide it themselves."""
+    for name in list(os.environ):
+        if name.removesuffix("_FILE") in _OURS or name.startswith("DISPLAY_"):
+            del os.environ[name]
+
+
+def _prepare_database(kind: str, *, launch: bool) -> None:
+    server = Postgres()
+    os.environ[PORT_VARIABLE] = str(server.port)
+    directory = Path(tempfile.mkdtemp(prefix="desktopctl-sqlite-"))
+    os.environ[DIRECTORY_VARIABLE] = str(directory)
+    _started["directory"] = directory
+    os.environ["DATABASE_URL"] = (
+        server.url("desktopctl") if kind == "postgres" else f"sqlite:///{directory / 'default.db'}"
+    )
+    if not launch:
+        return
+    try:
+        server.launch()
+    except MissingProgram as error:
+        raise pytest.UsageError(str(error)) from None
+    _started["postgres"] = server
+
+
+def _runs_nothing(options: object) -> bool:
+    return any(getattr(options, name, False) for name in ("help", "version", "collectonly"))
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """End like Ctrl+C: fixtures are torn down, services stopped."""
+    raise KeyboardInterrupt

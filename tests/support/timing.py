@@ -1,0 +1,48 @@
+"""How long the tests wait: one factor scales every limit, and every limit is ten times expected."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+FACTOR = float(os.environ.get("TESTS_TIME_FACTOR", "1"))
+MARGIN = 10
+POLL_SECONDS = 0.01
+
+T = TypeVar("T")
+
+
+def limit(expected: float) -> float:
+    """Return the seconds after which something that takes ``expected`` seconds has failed."""
+    return expected * MARGIN * FACTOR
+
+
+def wait_until(condition: Callable[[], T], what: str, expected: float = 1) -> T:
+    """Return the first true value of ``condition``; AssertionError naming ``what`` if none comes.
+
+    For facts that can only be looked at (a file, a picture, another process); what announces
+    itself is awaited instead.
+    """
+    deadline = time.monotonic() + limit(expected)
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(_too_late(what, expected, value))
+        time.sleep(POLL_SECONDS)
+    return value
+
+
+async def await_until(condition: Callable[[], T], what: str, expected: float = 1) -> T:
+    """Do the same without blocking the event loop."""
+    deadline = time.monotonic() + limit(expected)
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(_too_late(what, expected, value))
+        await asyncio.sleep(POLL_SECONDS)
+    return value
+
+
+def _too_late(what: str, expected: float, value: object) -> str:
+    return f"waited {limit(expected):g} s in vain: {what} (last seen: {value!r})"

@@ -1,0 +1,349 @@
+"""The bridge: whole allowed messages one way, everything the other, keys let go at every end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane import bridge as bridge_module
+from controlplane.bridge import Bridge
+from controlplane.exceptions import (
+    ControlPlaneError,
+    ProtocolError,
+    TooSlow,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from controlplane.gate import Gate
+from controlplane.rfb.messages import (
+    encode_key,
+    encode_pointer,
+    encode_set_encodings,
+    encode_update_request,
+)
+from controlplane.upstream import Upstream
+
+A, SHIFT = 0x61, 0xFFE1
+BACKLOG, CAP = 1000, 4000
+SET_PIXEL_FORMAT = b"\x00" * 4 + bytes(16)
+
+
+class FakeDesktop(Upstream):
+    """An upstream that records what it is sent, and reads only while told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[bytes] = []
+        self.reads = True
+
+    @property
+    def is_writable(self) -> bool:
+        return self.reads
+
+    @property
+    def received(self) -> bytes:
+        return b"".join(self.sent)
+
+    def write(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    async def close(self) -> None:
+        pass
+
+
+@dataclass
+class Rig:
+    """A bridge with both of its ends under the test's control."""
+
+    desktop: FakeDesktop
+    gate: Gate
+    bridge: Bridge
+    told: list[dict[str, object]] = field(default_factory=list)
+    failures: list[ControlPlaneError] = field(default_factory=list)
+
+    def open_gate(self) -> None:
+        started = time.monotonic() + 0.001
+        assert self.gate.allow(read_started=started, remaining=300, fence=300)
+
+    async def browser_sends(self, *messages: bytes) -> None:
+        await self.bridge.from_browser(b"".join(messages))
+
+
+def make_rig() -> Rig:
+    desktop, gate = FakeDesktop(), Gate()
+    told: list[dict[str, object]] = []
+    failures: list[ControlPlaneError] = []
+    bridge = Bridge(
+        desktop,
+        gate,
+        frame_pixels=100,
+        backlog_bytes=BACKLOG,
+        backlog_cap_bytes=CAP,
+        clipboard_bytes=64,
+        notify=told.append,
+        fail=failures.append,
+    )
+    desktop.attach(bridge)
+    return Rig(desktop, gate, bridge, told, failures)
+
+
+@pytest.fixture
+async def rig() -> Rig:
+    return make_rig()
+
+
+def cut_text(length: int) -> bytes:
+    return b"\x06\0\0\0" + length.to_bytes(4, "big") + b"x" * length
+
+
+INPUT = {
+    "a key": encode_key(True, A),
+    "a pointer": encode_pointer(1, 5, 5),
+    "the clipboard": cut_text(3),
+    "extended keys": b"\xff\x00" + bytes(10),
+    "a resize": b"\xfb\x00\x04\x00\x03\x00\x00\x00",
+    "power": b"\xfa\x00\x01\x02",
+}
+
+
+@pytest.mark.parametrize("name", INPUT)
+async def test_a_watcher_can_not_send(rig: Rig, name: str) -> None:
+    await rig.browser_sends(INPUT[name])
+    assert rig.desktop.received == b""
+
+
+@pytest.mark.parametrize("name", ["a key", "a pointer", "the clipboard"])
+async def test_the_holder_can_send(rig: Rig, name: str) -> None:
+    rig.open_gate()
+    await rig.browser_sends(INPUT[name])
+    assert rig.desktop.received == INPUT[name]
+
+
+@pytest.mark.parametrize("name", ["extended keys", "a resize", "power"])
+async def test_not_even_the_holder_can_send(rig: Rig, name: str) -> None:
+    rig.open_gate()
+    await rig.browser_sends(INPUT[name])
+    assert rig.desktop.received == b""
+
+
+async def test_input_behind_a_harmless_message_in_one_frame_is_dropped(rig: Rig) -> None:
+    request = encode_update_request(True, 0, 0, 10, 10)
+    await rig.browser_sends(request, encode_key(True, A), request)
+    assert rig.desktop.received == request * 2
+
+
+async def test_input_that_comes_byte_by_byte_is_dropped_too(rig: Rig) -> None:
+    for byte in encode_key(True, A) + SET_PIXEL_FORMAT:
+        await rig.browser_sends(bytes([byte]))
+    assert rig.desktop.received == SET_PIXEL_FORMAT
+
+
+async def test_a_message_is_forwarded_only_when_it_is_whole(rig: Rig) -> None:
+    rig.open_gate()
+    key = encode_key(True, A)
+    await rig.browser_sends(key[:5])
+    assert rig.desktop.received == b""
+    await rig.browser_sends(key[5:])
+    assert rig.desktop.received == key
+
+
+async def test_encodings_are_rewritten_to_those_that_are_allowed(rig: Rig) -> None:
+    await rig.browser_sends(encode_set_encodings([7, -316, -313, -312, 0, -308]))
+    assert rig.desktop.received == encode_set_encodings([7, 0])
+
+
+async def test_an_unknown_message_is_a_violation_and_what_came_before_it_counts(rig: Rig) -> None:
+    rig.open_gate()
+    with pytest.raises(ProtocolError):
+        await rig.browser_sends(encode_key(True, A), b"\x63")
+    assert rig.desktop.received == encode_key(True, A)
+
+
+async def test_a_clipboard_that_is_too_large_is_skipped_and_the_page_is_told(rig: Rig) -> None:
+    rig.open_gate()
+    await rig.browser_sends(cut_text(65), encode_key(True, A))
+    assert rig.desktop.received == encode_key(True, A)
+    assert rig.told == [{"type": "clipboard_too_large", "length": 65}]
+
+
+async def test_what_is_held_is_let_go_latest_first_then_the_buttons(rig: Rig) -> None:
+    rig.open_gate()
+    await rig.browser_sends(encode_key(True, SHIFT), encode_key(True, A), encode_pointer(1, 7, 8))
+    rig.desktop.sent.clear()
+    rig.bridge.let_go()
+    assert rig.desktop.received == (
+        encode_key(False, A) + encode_key(False, SHIFT) + encode_pointer(0, 7, 8)
+    )
+
+
+async def test_letting_go_twice_sends_nothing_the_second_time(rig: Rig) -> None:
+    rig.open_gate()
+    await rig.browser_sends(encode_key(True, A))
+    rig.bridge.let_go()
+    rig.desktop.sent.clear()
+    rig.bridge.let_go()
+    assert rig.desktop.received == b""
+
+
+async def test_input_that_waited_is_withdrawn_but_requests_stay(rig: Rig) -> None:
+    rig.open_gate()
+    rig.desktop.reads = False
+    request = encode_update_request(True, 0, 0, 10, 10)
+    await rig.browser_sends(encode_key(True, A), request, SET_PIXEL_FORMAT)
+    rig.gate.shut()
+    rig.bridge.let_go()
+    rig.desktop.reads = True
+    rig.bridge.upstream_writable()
+    assert rig.desktop.received == request + SET_PIXEL_FORMAT
+
+
+async def test_a_desktop_that_does_not_read_stops_the_browser_and_then_the_stream(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge_module, "INPUT_STALL_SECONDS", 0.01)
+    rig.open_gate()
+    rig.desktop.reads = False
+    with pytest.raises(UpstreamTimeout):
+        await rig.browser_sends(*[encode_pointer(0, x, 1) for x in range(20_000)])
+
+
+async def test_all_that_the_desktop_sends_reaches_the_browser_in_order(rig: Rig) -> None:
+    chunks = [bytes([n]) * n for n in range(1, 20)]
+    arrived: list[bytes] = []
+
+    async def send(data: bytes) -> None:
+        arrived.append(data)
+
+    for chunk in chunks:
+        rig.bridge.upstream_data(chunk)
+    rig.bridge.upstream_lost(UpstreamError("stream", "gone"))
+    with pytest.raises(UpstreamError, match="gone"):
+        await rig.bridge.to_browser(send)
+    assert b"".join(arrived) == b"".join(chunks)
+
+
+async def test_requests_of_a_slow_browser_are_withheld_and_merged_into_one(rig: Rig) -> None:
+    may_send = asyncio.Semaphore(0)
+
+    async def send(data: bytes) -> None:
+        await may_send.acquire()
+
+    pump = asyncio.create_task(rig.bridge.to_browser(send))
+    rig.bridge.upstream_data(bytes(BACKLOG + 1))
+    await rig.browser_sends(
+        encode_update_request(True, 10, 10, 10, 10), encode_update_request(False, 50, 0, 10, 5)
+    )
+    assert rig.desktop.received == b""
+    may_send.release()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert rig.desktop.received == encode_update_request(False, 10, 0, 50, 20)
+    pump.cancel()
+
+
+async def test_a_browser_that_does_not_read_fails_the_stream_and_never_the_desktop(
+    rig: Rig,
+) -> None:
+    for _ in range(5):
+        rig.bridge.upstream_data(bytes(1000))
+    assert isinstance(rig.failures[0], TooSlow)
+
+
+async def test_a_server_without_backpressure_fails_the_stream_too(rig: Rig) -> None:
+    async def send(data: bytes) -> None:
+        """Like Daphne: takes everything at once."""
+
+    pump = asyncio.create_task(rig.bridge.to_browser(send))
+    for _ in range(5):
+        rig.bridge.upstream_data(bytes(1000))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert isinstance(rig.failures[0], TooSlow)
+    pump.cancel()
+
+
+async def test_requests_and_pongs_show_that_the_browser_keeps_up(rig: Rig) -> None:
+    async def send(data: bytes) -> None:
+        """Takes everything at once."""
+
+    pump = asyncio.create_task(rig.bridge.to_browser(send))
+    for _ in range(10):
+        rig.bridge.upstream_data(bytes(1000))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        rig.bridge.browser_keeps_up()
+    assert rig.failures == []
+    pump.cancel()
+
+
+MESSAGES = st.one_of(
+    st.builds(encode_key, st.booleans(), st.integers(1, 5)),
+    st.builds(encode_pointer, st.integers(0, 7), st.integers(0, 9), st.integers(0, 9)),
+    st.just(encode_update_request(True, 0, 0, 10, 10)),
+    st.just(SET_PIXEL_FORMAT),
+    st.just(cut_text(3)),
+)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("send"), MESSAGES),
+        st.tuples(st.sampled_from(["open", "shut", "stall", "read"]), st.just(b"")),
+    ),
+    max_size=30,
+)
+
+
+@given(STEPS)
+def test_whatever_happens_nothing_stays_pressed_and_nothing_passes_a_shut_gate(
+    steps: list[tuple[str, bytes]],
+) -> None:
+    asyncio.run(_play(steps))
+
+
+async def _play(steps: list[tuple[str, bytes]]) -> None:
+    rig = make_rig()
+    for step, message in steps:
+        before = len(rig.desktop.sent)
+        match step:
+            case "send":
+                await rig.browser_sends(message)
+                if not rig.gate.is_open:
+                    _assert_no_input(rig.desktop.sent[before:])
+            case "open":
+                await asyncio.sleep(0.001)
+                rig.open_gate()
+            case "shut":
+                rig.gate.shut()
+                rig.bridge.let_go()
+                assert not _pressed(rig.desktop.sent)
+            case "stall":
+                rig.desktop.reads = False
+            case "read":
+                rig.desktop.reads = True
+                rig.bridge.upstream_writable()
+    rig.gate.shut()
+    rig.bridge.let_go()
+    assert not _pressed(rig.desktop.sent)
+
+
+def _assert_no_input(messages: list[bytes]) -> None:
+    assert all(message[0] in {0, 2, 3} for message in messages)
+
+
+def _pressed(messages: list[bytes]) -> set[int]:
+    """Return what the desktop believes to be down: keysyms, and -1 for any button."""
+    down: set[int] = set()
+    stream = b"".join(messages)
+    lengths = {0: 20, 3: 10, 4: 8, 5: 6, 6: 11}
+    while stream:
+        message, stream = stream[: lengths[stream[0]]], stream[lengths[stream[0]] :]
+        if message[0] == 4:
+            key = int.from_bytes(message[4:8], "big")
+            (down.add if message[1] else down.discard)(key)
+        elif message[0] == 5:
+            (down.add if message[1] else down.discard)(-1)
+    return down
