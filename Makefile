@@ -18,7 +18,7 @@ setup:
 
 run:
 	@scripts/setup run
-	@exec .venv/bin/python scripts/run_demo.py
+	@exec setpriv --pdeathsig TERM -- .venv/bin/python scripts/run_demo.py
 
 test: setup
 	node --test $(wildcard tests/js/*.test.js)

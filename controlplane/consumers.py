@@ -124,7 +124,7 @@ class Stream:
             case BrowserLeft():
                 self.end(CloseCode.DONE, "")
             case UpstreamError() | ProtocolError() | TooSlow():
-                self.end(code_of(error), error.detail)
+                self.end(code_of(error), str(error))
             case _:
                 logger.error("%s: %s failed", self._name, task.get_name(), exc_info=error)
                 self.end(CloseCode.RESTARTING, "An error on the server; it has been logged.")

@@ -37,9 +37,9 @@ interface Answer<T = any> {
 /** How this page lost control. */
 interface Loss {
   reason: string;
-  by: string | null;
-  note: string | null;
-  at: string | null;
+  by?: string | null;
+  note?: string | null;
+  at?: string | null;
 }
 
 /** Timers, handed in so that tests own the time. */
@@ -59,7 +59,7 @@ interface DisplayView {
   waiting: boolean;
   /** Why there is no dial: the server gave no answer, or asked to wait. */
   offline: "" | "network" | "busy" | "program";
-  /** Why it stopped or retries: a close code, or `signed_out`, `forbidden`, `missing`, `refused`. */
+  /** Why it stopped or retries: a close code, `signed_out` or `stopped`. */
   why: number | string;
   /** The upstream step a close named, in the server's words (`connect`, `banner`, …). */
   fault: string;
@@ -67,7 +67,6 @@ interface DisplayView {
   mode: "observe" | "control";
   /** Why the gate is shut although the lease may be ours. */
   pause: string;
-  live: boolean;
 }
 
 interface LeaseView {
@@ -94,3 +93,103 @@ interface PageView {
 }
 
 type Notice = ({ kind: "lost" } & Loss) | { kind: "refused"; what: "take" | "force"; status: number; code: string };
+
+/** What the parts of the page are built with: handed in, so that tests can replace it. */
+interface Ambience {
+  /** Wall-clock ms; it may jump, for laptops sleep. */
+  now(): number;
+  timers: Timers;
+  /** A number in [0, 1). */
+  random(): number;
+}
+
+interface ApiNeeds {
+  fetch: typeof fetch;
+  /** The address of the display's API, without a slash at its end. */
+  base: string;
+  clientId: string;
+  /** The token to send, read at each call: signing in changes it. */
+  csrf(): string;
+  timers: Timers;
+}
+
+interface LeaseNeeds extends Ambience {
+  api: Pick<import("../static/controlplane/api.js").Api, "acquire" | "release" | "observe" | "control">;
+  /** Of the control this tab had before a reload. */
+  epoch: number | null;
+  /** Keeps the epoch over a reload. */
+  remember(epoch: number | null): void;
+}
+
+interface DisplayNeeds extends Ambience {
+  /** Permission for one dial. */
+  session(): Promise<Answer<{ session_url: string }>>;
+  /** Loads noVNC's class. */
+  load(): Promise<RfbClass>;
+  open(url: string, protocols: string[]): WebSocket;
+  /** Where noVNC puts its canvas. */
+  screen: Element;
+  /** Whether somebody can see the page. */
+  visible(): boolean;
+}
+
+interface ClipboardNeeds {
+  /** How many characters the server lets pass. */
+  limit: number;
+  /** Whether input reaches the desktop now. */
+  isDriving(): boolean;
+  send(text: string): void;
+  /** To the browser's clipboard; tells whether it could. */
+  write(text: string): Promise<boolean>;
+  timers: Timers;
+}
+
+interface IdentityNeeds {
+  workspace: string;
+  /** The tab's own storage, where the browser allows it. */
+  storage: Storage | undefined;
+  /** Missing on plain http. */
+  locks: LockManager | undefined;
+  crypto: Pick<Crypto, "getRandomValues">;
+}
+
+/** Why control changed, as a stream tells it. */
+interface News {
+  control: Control;
+  reason?: string | null;
+  by?: string | null;
+  note?: string | null;
+}
+
+/** A button that is there; `why` it is disabled, or "". */
+interface Offer {
+  why: string;
+}
+type Offers = Record<string, Offer | null>;
+
+/** What the elements are to show. */
+interface Show {
+  display: DisplayView;
+  driving: boolean;
+  mode: "observe" | "control";
+  status: string;
+  facts: string;
+  /** How old the picture is, where it is a still. */
+  age: string;
+  holder: string;
+  offers: Offers;
+}
+
+type Handler = ((event: any) => void) | null;
+
+interface ChannelEvents {
+  open(): void;
+  /** A message of ours: a JSON object. */
+  text(message: any): void;
+  /** Called after noVNC has had them. */
+  bytes(data: ArrayBuffer): void;
+  end(code: number, reason: string): void;
+}
+
+/** Sentences, or parts of them, by code. */
+type Words = Record<string | number, string>;

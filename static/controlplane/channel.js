@@ -11,14 +11,10 @@ const CLOSED = 3;
 const PROTOCOL = "desktopctl.v1";
 
 export class Channel {
-  /** @type {((event: any) => void) | null} */
-  onopen = null;
-  /** @type {((event: any) => void) | null} */
-  onmessage = null;
-  /** @type {((event: any) => void) | null} */
-  onerror = null;
-  /** @type {((event: any) => void) | null} */
-  onclose = null;
+  /** @type {Handler} */ onopen = null;
+  /** @type {Handler} */ onmessage = null;
+  /** @type {Handler} */ onerror = null;
+  /** @type {Handler} */ onclose = null;
   binaryType = "arraybuffer";
   #socket;
   #ended = false;
@@ -26,23 +22,18 @@ export class Channel {
   /**
    * @param {string} sessionUrl with the token behind `#token=`; the token travels as a subprotocol
    * @param {(url: string, protocols: string[]) => WebSocket} open
-   * @param {object} on
-   * @param {() => void} on.open
-   * @param {(message: any) => void} on.text a JSON object
-   * @param {(data: ArrayBuffer) => void} on.bytes called after noVNC has had them
-   * @param {(code: number, reason: string) => void} on.end
+   * @param {ChannelEvents} on
    */
   constructor(sessionUrl, open, on) {
     const [url, token] = sessionUrl.split("#token=");
     const socket = open(url, [PROTOCOL, `desktopctl.token.${token}`]);
     socket.binaryType = "arraybuffer";
-    const unlessEnded = (/** @type {(event: any) => void} */ act) => (/** @type {any} */ event) => {
-      if (!this.#ended) act(event);
-    };
-    socket.addEventListener("close", unlessEnded((event) => on.end(event.code, event.reason)));
-    socket.addEventListener("open", unlessEnded((event) => (on.open(), this.onopen?.(event))));
-    socket.addEventListener("error", unlessEnded((event) => this.onerror?.(event)));
-    socket.addEventListener("message", unlessEnded((event) => this.#take(event, on)));
+    /** @type {(type: string, act: (event: any) => void) => void} */
+    const when = (type, act) => socket.addEventListener(type, (event) => this.#ended || act(event));
+    when("close", (event) => on.end(event.code, event.reason));
+    when("open", (event) => (on.open(), this.onopen?.(event)));
+    when("error", (event) => this.onerror?.(event));
+    when("message", (event) => this.#take(event, on));
     this.#socket = socket;
   }
 
@@ -76,7 +67,7 @@ export class Channel {
     this.onclose?.({});
   }
 
-  /** @param {MessageEvent} event @param {{text: (message: any) => void, bytes: (data: ArrayBuffer) => void}} on */
+  /** @param {MessageEvent} event @param {ChannelEvents} on */
   #take(event, on) {
     if (typeof event.data !== "string") {
       this.onmessage?.(event);

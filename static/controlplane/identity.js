@@ -1,8 +1,8 @@
 /**
  * Who this tab is: a client_id and the epoch of the control it had, kept in the tab's own storage,
- * so that a reload resumes control. A duplicated tab starts with a copy of that storage; it finds
- * the lock on its client_id taken and becomes somebody new. Where the browser has no locks (plain
- * http), the server closes the older of two streams with the same client_id (4410).
+ * so that a reload resumes control. A duplicated tab has a copy of that; it finds the lock on its
+ * client_id taken and becomes somebody new. Without locks (plain http), the server closes the older
+ * of two streams with the same client_id (4410).
  */
 
 // A reload may ask for the lock a moment before the old page has let go of it.
@@ -12,23 +12,13 @@ export class Identity {
   clientId = "";
   /** @type {number | null} */
   epoch = null;
+  #with;
   #key;
-  #storage;
-  #locks;
-  #crypto;
 
-  /**
-   * @param {object} with_
-   * @param {string} with_.workspace
-   * @param {Storage | undefined} with_.storage
-   * @param {LockManager | undefined} with_.locks
-   * @param {Pick<Crypto, "getRandomValues">} with_.crypto
-   */
-  constructor({ workspace, storage, locks, crypto }) {
-    this.#key = `desktopctl:${workspace}`;
-    this.#storage = storage;
-    this.#locks = locks;
-    this.#crypto = crypto;
+  /** @param {IdentityNeeds} with_ */
+  constructor(with_) {
+    this.#with = with_;
+    this.#key = `desktopctl:${with_.workspace}`;
   }
 
   /** Find out who this tab is; after it, `clientId` and `epoch` are set. */
@@ -48,7 +38,7 @@ export class Identity {
   remember(epoch) {
     this.epoch = epoch;
     try {
-      this.#storage?.setItem(this.#key, JSON.stringify({ client_id: this.clientId, epoch }));
+      this.#with.storage?.setItem(this.#key, JSON.stringify({ client_id: this.clientId, epoch }));
     } catch {
       // Without storage a reload watches instead of resuming control.
     }
@@ -56,7 +46,7 @@ export class Identity {
 
   #load() {
     try {
-      return JSON.parse(this.#storage?.getItem(this.#key) ?? "{}") ?? {};
+      return JSON.parse(this.#with.storage?.getItem(this.#key) ?? "{}") ?? {};
     } catch {
       return {};
     }
@@ -65,12 +55,12 @@ export class Identity {
   // 26 characters of A-Z, 2-7: 130 random bits. crypto.randomUUID is missing on plain http.
   #invent() {
     const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    return Array.from(this.#crypto.getRandomValues(new Uint8Array(26)), (byte) => alphabet[byte % 32]).join("");
+    return Array.from(this.#with.crypto.getRandomValues(new Uint8Array(26)), (byte) => alphabet[byte % 32]).join("");
   }
 
   /** Hold the lock for as long as the page lives. @param {string} clientId @returns {Promise<boolean>} */
   #lock(clientId) {
-    const locks = this.#locks;
+    const locks = this.#with.locks;
     if (!locks) return Promise.resolve(true);
     return new Promise((resolve) => {
       const signal = AbortSignal.timeout(LOCK_WAIT_MS);

@@ -1,4 +1,5 @@
 import { backoff } from "./backoff.js";
+import { Emitter } from "./emitter.js";
 
 /**
  * This tab's side of the lease: taking control, renewing it, losing it, letting go of it.
@@ -6,24 +7,21 @@ import { backoff } from "./backoff.js";
  *     none ── take ──> taking ── 200 ──> held ── release, lost ──> none
  *                         └── refused, release ──> none
  *
- * Promises
- * - The latest call wins. Each change of what the page wants has a generation; a lease granted to
- *   an older generation is released at once, with its epoch.
- * - A page that finds itself the holder without having asked releases that epoch.
- * - Releases carry the epoch, so a late one never ends a newer lease. A take waits for the
- *   acquires and releases under way: the same holder would be given the same epoch again.
+ * - The latest call wins: what is granted to an older wish (generation) is released at once, with
+ *   its epoch; so is a lease that the page finds itself the holder of without having asked.
+ * - A take waits for the acquires and releases under way: the same holder would be given the same
+ *   epoch again, which a late release would end.
  * - `session()` gives permission for one dial: a renewal if control is ours, else to observe.
  * - The lapse of an unrenewed lease is no loss: renewing goes on, and may resume it.
  *
- * Events: `change`; `lost` (a Loss); `refused` ({what, status, code}); `signedout`.
- * Times are in ms; `now()` may jump, for a laptop sleeps: no timer is trusted for long.
+ * Events: `change`; `lost` (a Loss); `refused` ({what, status, code}); `signedout`. Times are ms.
  */
 
 const TICK_MS = 15_000;
 const DEFAULT_RENEW_MS = 120_000;
 const WAKE_GAP_MS = 2_000;
 
-export class Lease extends EventTarget {
+export class Lease extends Emitter {
   /** @type {LeaseView["wants"]} */
   wants = "none";
   /** @type {number | null} */
@@ -35,11 +33,7 @@ export class Lease extends EventTarget {
   /** The lease ran out unrenewed; it may still be resumed. */
   lapsed = false;
 
-  #api;
-  #now;
-  #timers;
-  #random;
-  #remember;
+  #with;
   #generation = 0;
   /** @type {Set<Promise<unknown>>} acquires and releases that have no answer yet */
   #underWay = new Set();
@@ -52,44 +46,30 @@ export class Lease extends EventTarget {
   #due = 0;
   #period = DEFAULT_RENEW_MS;
   #renewedAt = 0;
-  /** @type {any} */
-  #timer = null;
-  /** @type {any} */
-  #letGoTimer = null;
+  /** @type {any} */ #timer;
+  /** @type {any} */ #letGoTimer;
 
-  /**
-   * @param {object} with_
-   * @param {Pick<import("./api.js").Api, "acquire" | "release" | "observe" | "control">} with_.api
-   * @param {number | null} with_.epoch of the control this tab had before a reload
-   * @param {(epoch: number | null) => void} with_.remember keeps the epoch over a reload
-   * @param {() => number} with_.now
-   * @param {Timers} with_.timers
-   * @param {() => number} with_.random
-   */
-  constructor({ api, epoch, remember, now, timers, random }) {
+  /** @param {LeaseNeeds} with_ */
+  constructor(with_) {
     super();
-    this.#api = api;
-    this.#remember = remember;
-    this.#now = now;
-    this.#timers = timers;
-    this.#random = random;
-    this.epoch = epoch;
+    this.#with = with_;
+    this.epoch = with_.epoch;
   }
 
   start() {
     this.wants = this.epoch === null ? "none" : "held";
   }
 
-  /** Forget what is under way. Control stays reserved: closing a tab does not release. */
+  /** Control stays reserved: closing a tab does not release. */
   stop() {
-    this.#generation++;
-    this.#timers.clear(this.#timer);
-    this.#timers.clear(this.#letGoTimer);
+    if (this.wants === "taking") this.#generation++;
+    this.#with.timers.clear(this.#timer);
+    this.#with.timers.clear(this.#letGoTimer);
   }
 
   /** The server's time now, as far as known. */
   get serverNow() {
-    return this.#now() + this.#clockOffset;
+    return this.#with.now() + this.#clockOffset;
   }
 
   /** Ask for control; `move` takes it from another tab of the same person. */
@@ -115,16 +95,16 @@ export class Lease extends EventTarget {
   /** End the control of whoever has it now. @param {string} note */
   async force(note) {
     const epoch = this.control?.epoch;
-    const answer = await this.#api.release({ ...(epoch && { epoch }), force: true, note });
+    const answer = await this.#with.api.release({ ...(epoch && { epoch }), force: true, note });
     if (answer.ok) this.hear({ control: answer.data });
     else this.#refused("force", answer);
   }
 
   /** Permission to open one stream, fresh from the server. @returns {Promise<Answer<{session_url: string}>>} */
   async session() {
-    if (this.epoch === null) return this.#api.observe();
+    if (this.epoch === null) return this.#with.api.observe();
     const answer = await this.renew();
-    if (this.epoch === null) return this.#api.observe(); // refused, or released meanwhile
+    if (this.epoch === null) return this.#with.api.observe(); // refused, or released meanwhile
     return answer;
   }
 
@@ -136,27 +116,25 @@ export class Lease extends EventTarget {
 
   /** The page has become visible or is online again: do not wait for timers. */
   wake() {
-    if (this.epoch !== null && this.#now() - this.#renewedAt > WAKE_GAP_MS) this.renew();
+    if (this.epoch !== null && this.#with.now() - this.#renewedAt > WAKE_GAP_MS) this.renew();
   }
 
   /** Read who has control. @returns {Promise<Answer<Control>>} */
   async refresh() {
-    const answer = await this.#api.control();
+    const answer = await this.#with.api.control();
     if (answer.ok) this.hear({ control: answer.data });
     return answer;
   }
 
-  /**
-   * Take in what the server tells, in whatever order it arrives.
-   *
-   * @param {{control: Control, reason?: string | null, by?: string | null, note?: string | null}} news
-   */
-  hear({ control, reason, by, note }) {
+  /** Take in what the server tells, in whatever order it arrives. @param {News} news */
+  hear(news) {
+    const { control } = news;
     if (!this.#learn(control)) return;
-    if (this.epoch === null) this.#disown();
-    else if (control.this_client) this.#keep(Math.max(control.epoch, this.epoch));
-    else if (control.epoch >= this.epoch) this.#ended(control, { reason, by, note });
-    this.#changed();
+    const isStray = this.wants === "none" && control.this_client && control.epoch !== this.#letGoOf;
+    if (isStray) this.#letGo(control.epoch);
+    else if (this.epoch !== null && control.this_client) this.#keep(Math.max(control.epoch, this.epoch));
+    else if (this.epoch !== null && control.epoch >= this.epoch) this.#ended(news);
+    this.emit("change");
   }
 
   /** @param {Control} control @returns {boolean} whether it is news */
@@ -165,44 +143,30 @@ export class Lease extends EventTarget {
     if (known && control.version < known.version) return false;
     this.control = control;
     const isNewer = !known || control.server_time > known.server_time; // ISO 8601 sorts as text
-    if (isNewer) this.#clockOffset = Date.parse(control.server_time) - this.#now();
+    if (isNewer) this.#clockOffset = Date.parse(control.server_time) - this.#with.now();
     return true;
   }
 
-  #disown() {
-    const control = this.control;
-    if (this.wants !== "none" || !control?.this_client || control.epoch === this.#letGoOf) return;
-    this.#letGo(control.epoch);
-  }
-
-  /** @param {Control} control @param {{reason?: string | null, by?: string | null, note?: string | null}} told */
-  #ended(control, told) {
-    const last = control.last_end;
-    const reason = told.reason ?? last?.reason ?? "taken";
-    if (reason === "expired") {
-      this.lapsed = true; // only the server knows whether it may still be resumed
-      this.renew();
-      return;
-    }
-    const by = told.by ?? last?.by ?? null;
-    this.#lose({ reason, by, note: told.note ?? last?.note ?? null, at: last?.at ?? control.server_time });
+  /** @param {News} news */
+  #ended({ control, reason, by, note }) {
+    const why = reason ?? control.last_end?.reason ?? "taken";
+    if (why !== "expired") return this.#lose(why, control, { ...(by && { by }), ...(note && { note }) });
+    this.lapsed = true; // only the server knows whether it may still be resumed
+    this.renew();
   }
 
   async #renewOnce() {
     const generation = this.#generation;
     const answer = await this.#acquire({ epoch: /** @type {number} */ (this.epoch) });
     if (generation !== this.#generation || answer.ok) return answer;
-    if (answer.status === 401) this.dispatchEvent(new Event("signedout"));
-    else if (isRefusal(answer.status)) this.#lose(lossOf(answer));
-    else this.#retryRenewal(answer.retryAfterMs);
+    if (answer.status === 401) this.emit("signedout");
+    else if (isRefusal(answer.status)) this.#lose(answer.status === 409 ? answer.code : "access_ended", answer.current);
+    else {
+      this.failing = true;
+      this.#arm(Math.max(answer.retryAfterMs, backoff(this.#failures++, this.#with.random)));
+      this.emit("change");
+    }
     return answer;
-  }
-
-  /** @param {number} atLeast */
-  #retryRenewal(atLeast) {
-    this.failing = true;
-    this.#arm(Math.max(atLeast, backoff(this.#failures++, this.#random)));
-    this.#changed();
   }
 
   /** @param {{epoch?: number, move?: boolean}} body */
@@ -212,7 +176,7 @@ export class Lease extends EventTarget {
 
   /** @param {{epoch?: number, move?: boolean}} body @param {number} generation */
   async #settle(body, generation) {
-    const answer = await this.#api.acquire(body);
+    const answer = await this.#with.api.acquire(body);
     if (answer.current) this.#learn(answer.current);
     if (!answer.ok) return answer;
     if (generation === this.#generation) this.#adopt(answer.data);
@@ -227,30 +191,31 @@ export class Lease extends EventTarget {
     this.#keep(Math.max(grant.epoch, this.epoch ?? 0));
     this.failing = this.lapsed = false;
     this.#failures = 0;
-    this.#renewedAt = this.#now();
+    this.#renewedAt = this.#with.now();
     this.#period = (grant.renew_after_seconds ?? 0) * 1000 || this.#period;
     this.#arm(this.#period);
-    this.#changed();
+    this.emit("change");
   }
 
   /** @param {number | null} epoch */
   #keep(epoch) {
     if (epoch === this.epoch) return;
     this.epoch = epoch;
-    this.#remember(epoch);
+    this.#with.remember(epoch);
   }
 
-  /** @param {Loss} loss */
-  #lose(loss) {
+  /** @param {string} reason @param {Control | null} control @param {Partial<Loss>} [told] by the stream */
+  #lose(reason, control, told) {
+    const end = control?.last_end;
     this.#want("none");
-    this.dispatchEvent(new CustomEvent("lost", { detail: loss }));
+    this.emit("lost", { at: control?.server_time, ...(end?.reason === reason && end), ...told, reason });
   }
 
   /** @param {"take" | "force"} what @param {Answer} answer */
   #refused(what, { status, code, current }) {
     if (current) this.hear({ control: current });
-    if (status === 401) this.dispatchEvent(new Event("signedout"));
-    else this.dispatchEvent(new CustomEvent("refused", { detail: { what, status, code } }));
+    if (status === 401) this.emit("signedout");
+    else this.emit("refused", { what, status, code });
   }
 
   /** @param {"none" | "taking"} wants @returns {number} the new generation */
@@ -260,10 +225,10 @@ export class Lease extends EventTarget {
     this.failing = this.lapsed = false;
     this.#failures = 0;
     this.#letGoOf = null;
-    this.#timers.clear(this.#timer);
-    this.#timers.clear(this.#letGoTimer);
+    this.#with.timers.clear(this.#timer);
+    this.#with.timers.clear(this.#letGoTimer);
     this.#generation++;
-    this.#changed();
+    this.emit("change");
     return this.#generation;
   }
 
@@ -276,11 +241,11 @@ export class Lease extends EventTarget {
   /** @param {number} epoch @param {number} failures */
   async #releaseOnce(epoch, failures) {
     const generation = this.#generation;
-    const answer = await this.#api.release({ epoch });
+    const answer = await this.#with.api.release({ epoch });
     if (answer.ok) return this.hear({ control: answer.data });
     if (isRefusal(answer.status) || answer.status === 401 || generation !== this.#generation) return;
-    const wait = Math.max(answer.retryAfterMs, backoff(failures, this.#random));
-    this.#letGoTimer = this.#timers.set(() => this.#letGo(epoch, failures + 1), wait);
+    const wait = Math.max(answer.retryAfterMs, backoff(failures, this.#with.random));
+    this.#letGoTimer = this.#with.timers.set(() => this.#letGo(epoch, failures + 1), wait);
   }
 
   /** @template T @param {Promise<T>} call @returns {Promise<T>} */
@@ -292,37 +257,25 @@ export class Lease extends EventTarget {
 
   /** @param {number} ms */
   #arm(ms) {
-    this.#due = this.#now() + ms;
+    this.#due = this.#with.now() + ms;
     this.#sleep(ms);
   }
 
   // Short sleeps and a look at the clock: a timer of two minutes would sleep on with the laptop.
   /** @param {number} ms */
   #sleep(ms) {
-    this.#timers.clear(this.#timer);
-    this.#timer = this.#timers.set(() => this.#look(), Math.min(ms, TICK_MS));
+    this.#with.timers.clear(this.#timer);
+    this.#timer = this.#with.timers.set(() => this.#look(), Math.min(ms, TICK_MS));
   }
 
   #look() {
-    const left = this.#due - this.#now();
+    const left = this.#due - this.#with.now();
     if (left <= 0 || left > Math.max(this.#period, TICK_MS)) this.renew();
     else this.#sleep(left);
-  }
-
-  #changed() {
-    this.dispatchEvent(new Event("change"));
   }
 }
 
 /** @param {number} status @returns {boolean} a plain no; everything else may pass with time */
 function isRefusal(status) {
-  return status >= 400 && status < 500 && status !== 401 && status !== 429 && status !== 408;
-}
-
-/** @param {Answer} answer @returns {Loss} */
-function lossOf({ status, code, current }) {
-  const last = current?.last_end;
-  const reason = status === 409 ? code : "access_ended";
-  const told = last?.reason === reason ? last : null;
-  return { reason, by: told?.by ?? null, note: told?.note ?? null, at: told?.at ?? current?.server_time ?? null };
+  return status >= 400 && status < 500 && ![401, 408, 429].includes(status);
 }

@@ -16,25 +16,18 @@ const REFRESH_MS = 15_000;
 const SLOW_MS = 3_000;
 const CLIPBOARD_CHARACTERS = 262_144;
 
-const timers = {
-  set: (/** @type {() => void} */ callback, /** @type {number} */ ms) => setTimeout(callback, ms),
-  clear: (/** @type {any} */ id) => clearTimeout(id),
-};
-const now = () => Date.now();
-const random = () => Math.random();
+/** @type {Timers} */
+const timers = { set: (callback, ms) => setTimeout(callback, ms), clear: (id) => clearTimeout(id) };
+const ambience = { timers, now: () => Date.now(), random: () => Math.random() };
+const { now } = ambience;
 const visible = () => document.visibilityState === "visible";
 
 const root = /** @type {HTMLElement} */ (document.getElementById("display"));
 const data = /** @type {Record<string, string>} */ ({ ...root.dataset });
-
-const identity = new Identity({
-  workspace: data.workspace,
-  storage: storage(),
-  locks: navigator.locks,
-  crypto,
-});
+const identity = new Identity({ workspace: data.workspace, storage: storage(), locks: navigator.locks, crypto });
 await identity.claim();
 
+const ui = new Ui(root);
 const api = new Api({
   fetch: (...request) => fetch(...request),
   base: data.api,
@@ -42,16 +35,13 @@ const api = new Api({
   csrf: () => /(?:^|; )csrftoken=([^;]+)/.exec(document.cookie)?.[1] ?? "",
   timers,
 });
-const ui = new Ui(root);
-const lease = new Lease({ api, epoch: identity.epoch, remember: (epoch) => identity.remember(epoch), now, timers, random });
+const lease = new Lease({ ...ambience, api, epoch: identity.epoch, remember: (epoch) => identity.remember(epoch) });
 const display = new Display({
+  ...ambience,
   session: () => lease.session(),
   load: async () => (await import(new URL(data.novnc, location.href).href)).default,
   open: (url, protocols) => new WebSocket(url, protocols),
   screen: ui.screen,
-  now,
-  timers,
-  random,
   visible,
 });
 const clipboard = new Clipboard({
@@ -69,9 +59,11 @@ let stale = false;
 let frozenAt = 0;
 let connectingSince = now();
 let version = -1;
-let focusWanted = false;
+let wantsFocus = false;
 let wasDriving = false;
-let scheduled = false;
+let isDrawing = false;
+/** @type {DisplayView["why"]} */
+let lastWhy = "";
 
 /** What a person or the server does → which part is told. @type {[EventTarget, string, (detail: any) => void][]} */
 const wires = [
@@ -93,7 +85,7 @@ const wires = [
   [lease, "lost", (loss) => notify({ kind: "lost", ...loss })],
   [lease, "refused", (refusal) => notify({ kind: "refused", ...refusal })],
   [lease, "signedout", () => ((signedOut = true), draw())],
-  [display, "change", displayChanged],
+  [display, "change", draw],
   [display, "control", (message) => lease.hear(message)],
   [display, "frozen", ({ at }) => ((frozenAt = at), ui.freeze())],
   [display, "live", () => (ui.thaw(), regainFocus())],
@@ -108,23 +100,16 @@ for (const [target, type, act] of wires) {
 
 /** @param {boolean} move */
 function take(move) {
-  notice = null;
-  focusWanted = true;
+  wantsFocus = true;
   lease.take({ move });
 }
 
 function leaseChanged() {
   if (lease.wants !== "none") notice = null;
   display.allow(lease.wants !== "none");
-  const isNews = lease.control !== null && lease.control.version !== version;
-  version = lease.control?.version ?? version;
-  if (isNews) display.controlChanged();
-  draw();
-}
-
-function displayChanged() {
-  const { why } = display.view;
-  if (why === "signed_out") signedOut = true;
+  const news = lease.control?.version ?? version;
+  if (news !== version) display.controlChanged();
+  version = news;
   draw();
 }
 
@@ -136,8 +121,7 @@ function notify(news) {
 
 /** @param {{text: string | null, keysym: number, isMeta: boolean}} pasted */
 function paste({ text, keysym, isMeta }) {
-  const isRefused = Boolean(text) && !clipboard.toDesktop(/** @type {string} */ (text));
-  if (!isRefused) display.pressPaste(keysym, isMeta);
+  if (!text || clipboard.toDesktop(text)) display.pressPaste(keysym, isMeta);
 }
 
 /** @param {string} text */
@@ -148,37 +132,29 @@ async function writeText(text) {
 
 /** After "Take control", and where a reconnect has taken the canvas away under the focus. */
 function regainFocus() {
-  if (!display.driving || !(focusWanted || ui.isIdle)) return;
-  focusWanted = false;
+  if (!display.driving || !(wantsFocus || ui.isIdle)) return;
+  wantsFocus = false;
   display.focus();
 }
 
 /** Draw once, however many parts have changed in this step. */
 function draw() {
-  if (scheduled) return;
-  scheduled = true;
-  queueMicrotask(() => {
-    scheduled = false;
-    render();
-  });
+  if (isDrawing) return;
+  isDrawing = true;
+  queueMicrotask(() => ((isDrawing = false), render()));
 }
 
 function render() {
   const shown = display.view;
+  const { driving } = display;
   if (shown.state !== "connecting") connectingSince = now();
-  const view = {
-    name: data.name,
-    display: shown,
-    lease,
-    notice,
-    slow: now() - connectingSince > SLOW_MS,
-    signedOut,
-    stale,
-    serverNow: lease.serverNow,
-  };
-  const driving = display.driving;
-  const isOurs = shown.live ? driving : lease.epoch !== null;
-  const age = ui.isFrozen ? `Picture from ${clock(new Date(frozenAt).toISOString())}, ${duration(now() - frozenAt)} old` : "";
+  if (shown.why === "signed_out") signedOut = true;
+  if (shown.why === 4403 && lastWhy !== 4403) refresh(); // not permitted, or only signed out?
+  lastWhy = shown.why;
+  const slow = now() - connectingSince > SLOW_MS;
+  const view = { name: data.name, display: shown, lease, notice, slow, signedOut, stale, serverNow: lease.serverNow };
+  const age = `Picture from ${clock(new Date(frozenAt).toISOString())}, ${duration(now() - frozenAt)} old`;
+  const isOurs = shown.state === "live" ? driving : lease.epoch !== null;
   ui.render({
     display: shown,
     driving,
@@ -187,22 +163,22 @@ function render() {
     facts: factsOf(view),
     offers: offersOf(view),
     holder: lease.control?.controlled_by ?? "the holder",
-    age,
+    age: ui.isFrozen ? age : "",
   });
   if (driving && !wasDriving) regainFocus();
   wasDriving = driving;
 }
 
-/** A close that says "not permitted" does not say why: the API does. */
+/** Read who has control, and whether we are still signed in. */
 async function refresh() {
   if (!visible() || signedOut) return;
   const { ok, status } = await lease.refresh();
   stale = !ok;
-  if (status === 401) signedOut = true;
+  signedOut ||= status === 401;
   draw();
 }
 
-function woken() {
+function wake() {
   if (!visible()) return;
   display.wake();
   lease.wake();
@@ -221,9 +197,8 @@ function start() {
   ui.start();
   lease.start();
   display.start();
-  display.allow(lease.wants !== "none");
+  leaseChanged();
   refresh();
-  draw();
 }
 
 function stop() {
@@ -235,7 +210,7 @@ function stop() {
 start();
 setInterval(draw, TICK_MS);
 setInterval(refresh, REFRESH_MS);
-addEventListener("online", woken);
-document.addEventListener("visibilitychange", woken);
+addEventListener("online", wake);
+document.addEventListener("visibilitychange", wake);
 addEventListener("pagehide", stop);
 addEventListener("pageshow", (event) => event.persisted && start()); // back from the browser's cache

@@ -1,4 +1,5 @@
-import { NAMED, keysBetween } from "./keys.js";
+import { Emitter } from "./emitter.js";
+import { NAMED, keysBetween, keysymOf } from "./keys.js";
 
 /**
  * The page's elements: shows what it is told, and tells what people do. The only module that
@@ -13,7 +14,7 @@ const PASTE_MS = 150;
 const PADDING = "·".repeat(32); // soft keyboards tell of a backspace only by what it erased
 const MODIFIER = /^(Control|Alt|Shift)/;
 
-export class Ui extends EventTarget {
+export class Ui extends Emitter {
   #root;
   #page;
   #screen;
@@ -21,12 +22,14 @@ export class Ui extends EventTarget {
   #soft;
   #panel;
   #dialog;
-  #shown = "";
+  #text;
+  #status = "";
+  #softText = PADDING;
   #listening = new AbortController();
-  /** @type {Set<string>} */ #chord = new Set();
+  /** @type {Set<string>} */ #down = new Set();
   #isAlone = false;
   #isChord = false;
-  /** @type {{keysym: number, isMeta: boolean, timer: number} | null} */ #pasting = null;
+  /** @type {{keysym: number, isMeta: boolean, timer: any} | null} */ #pasting = null;
 
   /** @param {HTMLElement} root the `<main>` of the page */
   constructor(root) {
@@ -34,10 +37,11 @@ export class Ui extends EventTarget {
     this.#root = root;
     this.#page = root.ownerDocument;
     this.#screen = this.#get("screen");
-    this.#still = /** @type {HTMLCanvasElement} */ (this.#get("still"));
-    this.#soft = /** @type {HTMLInputElement} */ (this.#get("soft"));
+    this.#still = this.#get("still");
+    this.#soft = this.#get("soft");
     this.#panel = this.#get("panel");
-    this.#dialog = /** @type {HTMLDialogElement} */ (this.#get("end"));
+    this.#dialog = this.#get("end");
+    this.#text = this.#get("text");
   }
 
   /** Where noVNC puts its canvas. */
@@ -48,47 +52,37 @@ export class Ui extends EventTarget {
   start() {
     this.#listening = new AbortController();
     const { signal } = this.#listening;
-    /** @type {(target: EventTarget, type: string, act: (event: any) => void, capture?: boolean) => void} */
+    /** @type {(target: EventTarget, type: string, act: (event: any) => any, capture?: boolean) => void} */
     const on = (target, type, act, capture = false) => target.addEventListener(type, act, { signal, capture });
     on(this.#root, "click", (event) => this.#clicked(event));
     on(this.#dialog, "close", () => this.#decided());
-    on(this.#get("text"), "input", () => this.#tell("edit", { text: this.#text.value }));
-    on(this.#panel, "keydown", (event) => void (event.key === "Escape" && this.#togglePanel()));
-    on(this.#screen, "focus", () => this.#tell("enter"));
+    on(this.#root, "mousedown", (event) => this.#keepFocus(event));
+    on(this.#text, "input", () => this.emit("edit", { text: this.#text.value }));
+    on(this.#panel, "keydown", (event) => event.key === "Escape" && this.#togglePanel());
+    on(this.#screen, "focus", () => this.emit("enter"));
     on(this.#screen, "keydown", (event) => this.#keyDown(event), true);
     on(this.#screen, "keyup", (event) => this.#keyUp(event), true);
-    on(this.#screen, "focusout", () => this.#left());
+    // noVNC lets go of keys when the window loses the focus, but not when its canvas does.
+    on(this.#screen, "focusout", () => window.dispatchEvent(new Event("blur")));
     on(this.#page, "paste", (event) => this.#pasted(event));
     on(this.#soft, "keydown", (event) => this.#softKey(event));
     on(this.#soft, "input", (event) => this.#softInput(event));
     on(this.#soft, "blur", () => this.#toggleSoft(false));
-    on(window, "blur", () => ((this.#isChord = false), this.#chord.clear()));
-    on(this.#page, "fullscreenchange", () => this.#press("fullscreen", Boolean(this.#page.fullscreenElement)));
+    on(window, "blur", () => ((this.#isChord = false), this.#down.clear()));
+    on(this.#page, "fullscreenchange", () => this.#press("fullscreen", this.#page.fullscreenElement !== null));
   }
 
   stop() {
     this.#listening.abort();
   }
 
-  /**
-   * @param {object} show
-   * @param {DisplayView} show.display
-   * @param {boolean} show.driving
-   * @param {string} show.mode
-   * @param {string} show.status
-   * @param {string} show.facts
-   * @param {string} show.age
-   * @param {string} show.holder
-   * @param {import("./view.js").Offers} show.offers
-   */
+  /** @param {Show} show */
   render({ display, driving, mode, status, facts, age, holder, offers }) {
     Object.assign(this.#root.dataset, { state: display.state, mode, attempt: display.attempt });
     // Unchanged text is not written again: a screen reader would announce it again.
-    if (status !== this.#shown) this.#get("status").textContent = this.#shown = status;
-    this.#get("status").title = status;
-    this.#get("facts").textContent = facts;
-    this.#get("age").textContent = age;
-    this.#get("holder").textContent = holder;
+    if (status !== this.#status) Object.assign(this.#get("status"), { textContent: status, title: status });
+    this.#status = status;
+    for (const [id, text] of Object.entries({ facts, age, holder })) this.#get(id).textContent = text;
     this.#get("leave").hidden = !driving;
     if (driving) this.#screen.tabIndex = 0;
     else this.#screen.removeAttribute("tabindex");
@@ -99,17 +93,15 @@ export class Ui extends EventTarget {
   freeze() {
     const canvas = this.#screen.querySelector("canvas");
     if (!canvas?.width) return;
-    this.#still.width = canvas.width;
-    this.#still.height = canvas.height;
-    this.#still.getContext("2d")?.drawImage(canvas, 0, 0);
-    this.#still.hidden = false;
+    const { width, height } = canvas;
+    Object.assign(this.#still, { width, height, hidden: false });
+    this.#still.getContext("2d").drawImage(canvas, 0, 0);
   }
 
   thaw() {
     this.#still.hidden = true;
   }
 
-  /** Whether there is an old picture to be seen. */
   get isFrozen() {
     return !this.#still.hidden;
   }
@@ -130,38 +122,34 @@ export class Ui extends EventTarget {
     this.#get("said").textContent = sentence;
   }
 
-  get #text() {
-    return /** @type {HTMLTextAreaElement} */ (this.#get("text"));
-  }
-
-  /** @param {string} id */
+  /** @param {string} id @returns {any} */
   #get(id) {
-    return /** @type {HTMLElement} */ (this.#page.getElementById(id));
+    return this.#page.getElementById(id);
   }
 
-  /** @param {string} name @returns {HTMLButtonElement | null} */
+  /** The first one where there are two. @param {string} name @returns {any} */
   #button(name) {
-    return this.#root.querySelector(`button[data-act="${name}"]`);
+    return this.#root.querySelector(`[data-act="${name}"]`);
   }
 
-  /** @param {import("./view.js").Offers} offers */
+  /** @param {Offers} offers */
   #offer(offers) {
-    const focused = /** @type {HTMLButtonElement | null} */ (this.#page.activeElement?.closest("button"));
-    for (const [name, offer] of Object.entries(offers)) this.#offerOne(name, offer);
+    const focused = this.#page.activeElement?.closest("button");
+    for (const [name, offer] of Object.entries(offers)) this.#offerOne(this.#button(name), name, offer);
+    if (offers.keyboard?.why !== "") this.#toggleSoft(false);
     if (!focused || !(focused.hidden || focused.disabled)) return;
-    const next = ["take", "move", "reconnect", "retry", "signin"].map((name) => this.#button(name));
-    (next.find((button) => button && !button.hidden && !button.disabled) ?? this.#root).focus();
+    const next = ["take", "move", "reconnect", "retry", "signin"].find((name) => offers[name]?.why === "");
+    (next ? this.#button(next) : this.#root).focus();
   }
 
-  /** @param {string} name @param {import("./view.js").Offer | null} offer */
-  #offerOne(name, offer) {
-    const button = this.#button(name);
-    if (!button) return;
+  /** @param {HTMLButtonElement} button @param {string} name @param {Offer | null} offer */
+  #offerOne(button, name, offer) {
+    const why = offer?.why ?? "";
     button.hidden = !offer || (name === "fullscreen" && !this.#page.fullscreenEnabled);
-    button.disabled = Boolean(offer?.why);
-    button.title = offer?.why || (button.dataset.hint ?? "");
-    const why = this.#page.getElementById(`why-${name}`);
-    if (why) why.textContent = offer?.why ?? "";
+    button.disabled = why !== "";
+    button.title = why || (button.dataset.hint ?? "");
+    const words = this.#get(`why-${name}`);
+    if (words) words.textContent = why;
   }
 
   /** @param {MouseEvent} event */
@@ -173,26 +161,32 @@ export class Ui extends EventTarget {
     if (act === "force") this.#askNote();
     else if (act === "cancel") this.#dialog.close();
     else if (act === "clipboard") this.#togglePanel();
-    else if (act === "keyboard") this.#toggleSoft(Boolean(this.#soft.hidden));
+    else if (act === "keyboard") this.#toggleSoft(this.#soft.hidden);
     else if (act === "fullscreen") this.#toggleFullscreen();
-    else this.#tell(act, { text: this.#text.value });
+    else this.emit(act, { text: this.#text.value });
   }
 
   #askNote() {
-    /** @type {HTMLFormElement} */ (this.#get("note-form")).reset();
-    this.#dialog.returnValue = "";
+    this.#get("note").value = this.#dialog.returnValue = "";
     this.#dialog.showModal();
   }
 
   #decided() {
     if (this.#dialog.returnValue !== "end") return;
-    this.#tell("force", { note: /** @type {HTMLInputElement} */ (this.#get("note")).value.trim() });
+    this.emit("force", { note: this.#get("note").value.trim() });
   }
 
   #togglePanel() {
-    this.#panel.hidden = !this.#panel.hidden;
-    this.#button("clipboard")?.setAttribute("aria-expanded", String(!this.#panel.hidden));
-    (this.#panel.hidden ? this.#button("clipboard") : this.#text)?.focus();
+    const button = this.#button("clipboard");
+    const isOpen = this.#panel.hidden;
+    this.#panel.hidden = !isOpen;
+    button.setAttribute("aria-expanded", isOpen);
+    (isOpen ? this.#text : button).focus();
+  }
+
+  /** A press on "Keyboard" must not first blur, and so close, what it is to close. @param {MouseEvent} event */
+  #keepFocus(event) {
+    if (this.#button("keyboard").contains(event.target)) event.preventDefault();
   }
 
   #toggleFullscreen() {
@@ -204,14 +198,14 @@ export class Ui extends EventTarget {
   #toggleSoft(isOn) {
     if (this.#soft.hidden === !isOn) return;
     this.#soft.hidden = !isOn;
-    this.#soft.value = PADDING;
+    this.#soft.value = this.#softText = PADDING;
     this.#press("keyboard", isOn);
     if (isOn) this.#soft.focus();
   }
 
   /** @param {string} name @param {boolean} isPressed */
   #press(name, isPressed) {
-    this.#button(name)?.setAttribute("aria-pressed", String(isPressed));
+    this.#button(name).setAttribute("aria-pressed", isPressed);
   }
 
   /** @param {KeyboardEvent} event */
@@ -219,53 +213,45 @@ export class Ui extends EventTarget {
     const keysym = NAMED[event.key];
     if (!keysym || event.isComposing) return;
     event.preventDefault();
-    this.#tell("keys", { keysyms: [keysym] });
+    this.emit("keys", { keysyms: [keysym] });
   }
 
   /** @param {InputEvent} event */
   #softInput(event) {
     const keysyms = keysBetween(this.#softText, this.#soft.value);
     this.#softText = this.#soft.value;
-    this.#tell("keys", { keysyms });
+    this.emit("keys", { keysyms });
     if (!event.isComposing) this.#soft.value = this.#softText = PADDING;
   }
-
-  #softText = PADDING;
 
   /** @param {KeyboardEvent} event */
   #keyDown(event) {
     if (!MODIFIER.test(event.code)) this.#isAlone = false;
-    else if (this.#chord.size === 0) this.#isAlone = true;
-    this.#chord.add(keyOf(event));
-    this.#isChord = this.#isAlone && this.#chord.size === 3;
-    if (this.#isPaste(event)) this.#expectPaste(event);
+    else if (this.#down.size === 0) this.#isAlone = true;
+    this.#down.add(keyOf(event));
+    this.#isChord = this.#isAlone && this.#down.size === 3;
+    const isPaste = (event.ctrlKey || event.metaKey) && !event.altKey && event.code === "KeyV";
+    if (isPaste && this.#screen.hasAttribute("tabindex")) this.#expectPaste(event);
   }
 
   /** Ctrl, Alt and Shift, pressed together and let go alone, leave the desktop. @param {KeyboardEvent} event */
   #keyUp(event) {
-    this.#chord.delete(keyOf(event));
-    if (!this.#isChord || this.#chord.size) return;
+    this.#down.delete(keyOf(event));
+    if (!this.#isChord || this.#down.size) return;
     this.#isChord = false;
     setTimeout(() => this.#button("release")?.focus(), 0); // after noVNC has seen the key go up
   }
 
-  /** @param {KeyboardEvent} event */
-  #isPaste({ code, key, ctrlKey, metaKey, altKey }) {
-    return (ctrlKey || metaKey) && !altKey && (key.toLowerCase() === "v" || code === "KeyV");
-  }
-
   /** Keep the shortcut from noVNC, so that the browser pastes; noVNC would swallow it. @param {KeyboardEvent} event */
   #expectPaste(event) {
-    if (!this.#screen.hasAttribute("tabindex")) return;
     event.stopImmediatePropagation();
     if (event.repeat) return;
     const timer = setTimeout(() => this.#readClipboard(), PASTE_MS);
-    this.#pasting = { keysym: event.key.charCodeAt(0), isMeta: event.metaKey, timer: Number(timer) };
+    this.#pasting = { keysym: keysymOf(event.key), isMeta: event.metaKey, timer };
   }
 
   async #readClipboard() {
-    const text = await Promise.resolve(navigator.clipboard?.readText()).catch(() => null);
-    this.#paste(text ?? null);
+    this.#paste((await navigator.clipboard?.readText().catch(() => null)) ?? null);
   }
 
   /** @param {ClipboardEvent} event */
@@ -280,17 +266,7 @@ export class Ui extends EventTarget {
     const { keysym, isMeta, timer } = this.#pasting ?? { keysym: 0x76, isMeta: false, timer: 0 };
     this.#pasting = null;
     clearTimeout(timer);
-    this.#tell("paste", { text, keysym, isMeta });
-  }
-
-  /** The focus leaves the desktop: noVNC lets go of keys when the window loses it, not the canvas. */
-  #left() {
-    window.dispatchEvent(new Event("blur"));
-  }
-
-  /** @param {string} name @param {object} [detail] */
-  #tell(name, detail) {
-    this.dispatchEvent(new CustomEvent(name, { detail }));
+    this.emit("paste", { text, keysym, isMeta });
   }
 }
 

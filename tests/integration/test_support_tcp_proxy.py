@@ -179,6 +179,9 @@ def test_an_unreachable_target_resets_the_client() -> None:
     nobody = socket.create_server(("127.0.0.1", 0))
     port = nobody.getsockname()[1]
     nobody.close()
-    with TcpProxy(port) as proxy, client(proxy) as connection:
-        with pytest.raises(ConnectionResetError):
-            connection.recv(1)
+    with (
+        TcpProxy(port) as proxy,
+        client(proxy) as connection,
+        pytest.raises(ConnectionResetError),
+    ):
+        connection.recv(1)

@@ -216,10 +216,10 @@ for (const [what, failing] of /** @type {[string, () => any][]} */ ([
   });
 }
 
-for (const [status, state, why] of /** @type {[number, string, string][]} */ ([
+for (const [status, state, why] of /** @type {[number, string, string | number][]} */ ([
   [401, "ended", "signed_out"],
-  [403, "ended", "forbidden"],
-  [404, "unavailable", "missing"],
+  [403, "ended", 4403],
+  [404, "unavailable", 4404],
 ])) {
   test(`${status} on the way stops the page`, async () => {
     const page = await steady();

@@ -277,8 +277,8 @@ export class FakeRfb extends EventTarget {
     this.channel.close();
   }
 
-  /** @param {number} keysym @param {string | null} code @param {boolean} [down] */
-  sendKey(keysym, code, down) {
+  /** @param {number} keysym @param {string | null} _code @param {boolean} [down] */
+  sendKey(keysym, _code, down) {
     if (!this.viewOnly) this.keys.push([keysym, down]);
   }
 

@@ -8,7 +8,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tests.support.loop_thread import LoopThread
@@ -26,7 +26,8 @@ _ABORT = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 s: closing sends RST
 class _Lane:
     """What happens to the bytes of one direction."""
 
-    flowing: asyncio.Event
+    flowing: asyncio.Event = field(default_factory=asyncio.Event)
+    whole: asyncio.Event = field(default_factory=asyncio.Event)  # neither stalled nor swallowing
     swallowing: bool = False
     bytes_per_second: float | None = None
     latency: float = 0
@@ -57,7 +58,7 @@ class TcpProxy(LoopThread):
         self.target = (target_host, target_port)
         self.accepted = 0
         self._buffer_bytes = buffer_bytes
-        self._lanes = {direction: _Lane(asyncio.Event()) for direction in DIRECTIONS}
+        self._lanes = {direction: _Lane() for direction in DIRECTIONS}
         self._links: set[_Link] = set()
         self._changed = asyncio.Condition()
         self._listener: socket.socket | None = None
@@ -153,6 +154,7 @@ class TcpProxy(LoopThread):
         for lane in self._lanes.values():
             lane.swallowing, lane.bytes_per_second, lane.latency = False, None, 0
             lane.flowing.set()
+            lane.whole.set()
         if self._listener is None:
             self._listener = _listen(self.port, self._buffer_bytes)
             self._accepting = asyncio.create_task(self._accept(self._listener))
@@ -173,6 +175,8 @@ class TcpProxy(LoopThread):
                 setattr(lane, name, value)
             if not flowing:
                 lane.flowing.clear()
+            if lane.swallowing or not lane.flowing.is_set():
+                lane.whole.clear()
 
     def _chosen(self, direction: Direction | None) -> list[_Lane]:
         return [self._lanes[direction]] if direction else list(self._lanes.values())
@@ -256,8 +260,8 @@ class _Link:
 
     async def _passable(self, lane: _Lane) -> None:
         """Neither a new connection nor the end of one passes a silent or stalled lane."""
-        while not self._is_finishing and (lane.swallowing or not lane.flowing.is_set()):
-            await asyncio.sleep(0.02)
+        if not self._is_finishing:
+            await lane.whole.wait()
 
     async def _pump(self, source: socket.socket, sink: socket.socket, lane: _Lane) -> None:
         outbox = _Outbox(sink, lane)
@@ -381,8 +385,8 @@ class _Outbox:
             speed = self._lane.bytes_per_second
             piece = view[: max(1, int(speed / 50))] if speed else view
             if not self._lane.swallowing:
+                self._lane.passed += len(piece)  # first: who has received it finds it counted
                 await asyncio.get_running_loop().sock_sendall(self._sink, piece)
-                self._lane.passed += len(piece)
             view = view[len(piece) :]
             if speed:
                 await asyncio.sleep(len(piece) / speed)

@@ -1,0 +1,7 @@
+/** The base of the page's parts: they tell what happens by custom events. */
+export class Emitter extends EventTarget {
+  /** @param {string} name @param {any} [detail] */
+  emit(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+}

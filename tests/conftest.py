@@ -1,0 +1,37 @@
+"""Fixtures for all tests: the services of this run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.databases import Databases
+from tests.support.plugin import DIRECTORY_VARIABLE, PORT_VARIABLE
+from tests.support.services import Postgres, Redis
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Postgres:
+    """The PostgreSQL of this run, which the plugin has launched."""
+    server = Postgres(int(os.environ[PORT_VARIABLE]))
+    server.wait_until_ready()
+    return server
+
+
+@pytest.fixture(scope="session")
+def databases(request: pytest.FixtureRequest) -> Databases:
+    """Makes migrated databases for servers, of the kind that ``--database`` names."""
+    kind = request.config.getoption("--database")
+    port = int(os.environ[PORT_VARIABLE])
+    return Databases(kind, Postgres(port), Path(os.environ[DIRECTORY_VARIABLE]))
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[Redis]:
+    """A Redis of our own."""
+    server = Redis().start()
+    yield server
+    server.close()

@@ -1,0 +1,112 @@
+"""Fixtures of the browser tests. They speak to servers only by HTTP and commands, never by the ORM:
+
+Playwright's loop runs in the main thread, where Django would refuse to touch the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.e2e.rig import CHROMIUM_OPTIONS, LiveDesktop, LiveServer, Person
+from tests.support.databases import Databases
+from tests.support.processes import program
+from tests.support.tcp_proxy import TcpProxy
+
+SLUGS = {"tcp": "desk-1", "websockify": "desk-2"}
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium, the system's own."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=program("chromium", "chromium"), args=CHROMIUM_OPTIONS
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def desktop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveDesktop]:
+    """One real desktop for all: each test types into files of its own."""
+    desktop = LiveDesktop(tmp_path_factory.mktemp("desktop"), "Desk").wait()
+    yield desktop
+    desktop.stop()
+
+
+@pytest.fixture(scope="session")
+def static_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Static files as in production: collected once, with hashed names."""
+    directory = tmp_path_factory.mktemp("collected")
+    server = LiveServer(directory, "sqlite:///unused")
+    server.manage("collectstatic", "--noinput", "--verbosity", "0")
+    return directory / "static"
+
+
+StartServer = Callable[..., LiveServer]
+
+
+@pytest.fixture
+def start_server(
+    tmp_path: Path, desktop: LiveDesktop, static_root: Path, databases: Databases
+) -> Iterator[StartServer]:
+    """Return a function that starts a server with users, workspaces and the given environment."""
+    started: list[LiveServer] = []
+
+    def start(kind: str = "uvicorn", **env: object) -> LiveServer:
+        url = databases.fresh().url
+        server = LiveServer(tmp_path, url, STATIC_ROOT=static_root, **env)
+        upstreams = {
+            SLUGS["tcp"]: f"tcp://127.0.0.1:{desktop.vnc_port}",
+            SLUGS["websockify"]: f"ws://127.0.0.1:{desktop.websockify_port}/",
+        }
+        server.populate(upstreams, desktop.password_file)
+        started.append(server)
+        return server.start(kind)
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def behind_proxy() -> Iterator[Callable[[LiveServer], TcpProxy]]:
+    """Return a function that puts a link under the test's control before a server."""
+    proxies: list[TcpProxy] = []
+
+    def put(server: LiveServer) -> TcpProxy:
+        proxies.append(TcpProxy(server.port).start())
+        return proxies[-1]
+
+    yield put
+    for proxy in proxies:
+        proxy.stop()
+
+
+MakePerson = Callable[..., Person]
+
+
+@pytest.fixture
+def person(browser: Browser, tmp_path: Path) -> Iterator[MakePerson]:
+    """Return a function that gives somebody a browser; at the end nothing may have complained.
+
+    A test that provokes complaints on purpose removes them from ``complaints`` after a look.
+    """
+    people: list[Person] = []
+
+    def make(name: str, server: LiveServer, port: int | None = None, **options: object) -> Person:
+        base = f"http://localhost:{port or server.port}"
+        people.append(Person(browser, name, base, **options))
+        return people[-1]
+
+    yield make
+    complaints = {each.name: each.complaints for each in people if each.complaints}
+    for each in people:
+        for number, page in enumerate(each.context.pages):
+            page.screenshot(path=tmp_path / f"{each.name}-{number}.png")
+        each.context.close()
+    assert not complaints, f"{complaints}; screenshots: {tmp_path}"

@@ -1,0 +1,83 @@
+"""A person takes control of a real desktop in a real browser, types, and hands it back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.e2e.conftest import SLUGS, MakePerson, StartServer
+from tests.e2e.rig import LiveDesktop, file_appears
+from tests.support.timing import wait_until
+
+
+@pytest.mark.parametrize("kind", ["uvicorn", "daphne"])
+@pytest.mark.parametrize("way", list(SLUGS))
+def test_the_operator_types_a_file_into_being_and_the_observer_can_not(
+    kind: str, way: str, start_server: StartServer, person: MakePerson, tmp_path: Path
+) -> None:
+    server = start_server(kind)
+    operator = person("operator", server).open(SLUGS[way])
+    observer = person("observer", server).open(SLUGS[way])
+    expect(operator.status).to_have_text("You are watching. Nobody has control.")
+    expect(observer.button("Take control")).to_have_count(0)
+
+    operator.take_control()
+    expect(observer.status).to_have_text("You are watching. operator has control.")
+    # The observer's page would not send keys; a changed page would.
+    observer.page.locator("#screen canvas").click()
+    observer.type(f"echo observer > {tmp_path}/observer\n")
+    operator.type(f"echo operator > {tmp_path}/operator\n")
+
+    wait_until(file_appears(tmp_path / "operator"), "the operator's file is there")
+    assert (tmp_path / "operator").read_text() == "operator\n"
+    assert not (tmp_path / "observer").exists()
+
+    operator.button("Release control").click()
+    expect(operator.status).to_have_text("You are watching. Nobody has control.")
+    assert operator.dialled_tokens == operator.dialled_tokens[:1], "a release dials nothing"
+    assert operator.control["controller"] == "none"
+    assert "desktopctl.token" not in server.log
+
+
+def test_a_reload_resumes_control(start_server: StartServer, person: MakePerson) -> None:
+    server = start_server()
+    tab = person("operator", server).open("desk-1").take_control()
+    epoch = tab.epoch
+    tab.page.reload()
+    expect(tab.display).to_have_attribute("data-mode", "control")
+    expect(tab.status).to_have_text("You have control.")
+    assert tab.epoch == epoch
+
+
+def test_paste_reaches_the_desktop_and_a_copy_there_reaches_the_panel(
+    start_server: StartServer, person: MakePerson, desktop: LiveDesktop, tmp_path: Path
+) -> None:
+    server = start_server()
+    tab = person("operator", server, permissions=["clipboard-read", "clipboard-write"]).open(
+        "desk-1"
+    )
+    tab.take_control()
+    tab.page.evaluate("navigator.clipboard.writeText('from the browser')")
+    tab.page.keyboard.press("Control+v")
+    wait_until(lambda: desktop.clipboard == "from the browser", "the text is on the desktop")
+
+    tab.button("Clipboard").click()
+    desktop.copy("from the desktop")
+    expect(tab.page.get_by_role("textbox", name="Clipboard")).to_have_value("from the desktop")
+
+
+def test_a_manager_ends_control_and_the_holder_reads_who_and_why(
+    start_server: StartServer, person: MakePerson
+) -> None:
+    server = start_server()
+    holder = person("operator", server).open("desk-1").take_control()
+    admin = person("admin", server).open("desk-1")
+    admin.button("End control…").click()
+    dialog = admin.page.get_by_role("dialog")
+    dialog.get_by_role("textbox").fill("maintenance")
+    dialog.get_by_role("button", name="End control").click()
+    expect(holder.status).to_have_text("admin ended your control: “maintenance”. You are watching.")
+    expect(holder.display).to_have_attribute("data-state", "live")
+    assert len(holder.dialled_tokens) == 1, "it keeps watching on the same stream"

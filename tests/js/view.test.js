@@ -1,0 +1,217 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+
+import { clock, duration, factsOf, offersOf, statusOf } from "../../static/controlplane/view.js";
+
+const NOW = Date.parse("2026-03-01T14:00:00Z");
+const UNTIL = "2026-03-01T14:05:00Z";
+
+/** @type {Control} */
+const FREE = {
+  controller: "none",
+  controlled_by: null,
+  yours: false,
+  this_client: false,
+  epoch: 4,
+  version: 9,
+  acquired_at: null,
+  expires_at: null,
+  server_time: "2026-03-01T14:00:00Z",
+  holder_connected: null,
+  last_input_at: null,
+  last_end: null,
+  can: { observe: true, control: true, force: false },
+};
+/** @type {Control} */
+const ANNAS = { ...FREE, controller: "user", controlled_by: "Anna", acquired_at: "2026-03-01T13:50:00Z", expires_at: UNTIL };
+/** @type {Control} */
+const AGENTS = { ...ANNAS, controller: "agent", controlled_by: "builder" };
+/** @type {Control} */
+const MINE = { ...ANNAS, yours: true, this_client: true };
+/** @type {Control} */
+const ELSEWHERE = { ...ANNAS, yours: true };
+
+/** @type {DisplayView} */
+const LIVE = {
+  state: "live",
+  attempt: 0,
+  waiting: false,
+  offline: "",
+  why: "",
+  fault: "",
+  step: "picture",
+  mode: "observe",
+  pause: "",
+};
+/** @type {LeaseView} */
+const NONE = { wants: "none", epoch: null, control: FREE, failing: false, lapsed: false };
+/** @type {LeaseView} */
+const HELD = { ...NONE, wants: "held", epoch: 5, control: MINE };
+
+/** @param {{display?: Partial<DisplayView>, lease?: Partial<LeaseView>} & Partial<Omit<PageView, "display" | "lease">>} [parts] */
+function page({ display, lease, ...rest } = {}) {
+  return {
+    name: "Desk 12",
+    display: { ...LIVE, ...display },
+    lease: { ...NONE, ...lease },
+    notice: null,
+    slow: false,
+    signedOut: false,
+    stale: false,
+    serverNow: NOW,
+    ...rest,
+  };
+}
+
+/** @param {Partial<DisplayView>} display @returns {Partial<DisplayView>} */
+const reconnecting = (display) => ({ state: "reconnecting", ...display });
+
+for (const [sentence, view] of /** @type {[string, PageView][]} */ ([
+  ["Connecting to Desk 12…", page({ display: { state: "connecting" } })],
+  ["Connecting to Desk 12… Waiting for the first picture.", page({ display: { state: "connecting" }, slow: true })],
+  ["You are watching. Nobody has control.", page()],
+  ["You are watching. Anna has control.", page({ lease: { control: ANNAS } })],
+  ["An agent has control. You can take over.", page({ lease: { control: AGENTS } })],
+  ["You are watching. Your control is in another window.", page({ lease: { control: ELSEWHERE } })],
+  ["You are watching.", page({ lease: { control: null } })],
+  ["Taking control…", page({ lease: { wants: "taking" } })],
+  ["You have control.", page({ display: { mode: "control" }, lease: HELD })],
+  ["Reconnecting… (attempt 2 of 10)", page({ display: reconnecting({ attempt: 2, why: 1006 }) })],
+  [`No connection to the server. Control stays yours until ${clock(UNTIL)}.`, page({ display: reconnecting({ offline: "network" }), lease: HELD })],
+  [
+    `No connection to the server. Control was yours until ${clock(UNTIL)}. Trying again.`,
+    page({ display: reconnecting({ offline: "network" }), lease: HELD, serverNow: NOW + 600_000 }),
+  ],
+  ["No connection to the server. Trying again.", page({ display: reconnecting({ offline: "network" }) })],
+  ["The server is busy. Trying again.", page({ display: reconnecting({ offline: "busy" }) })],
+  [
+    "The desktop cannot be reached: nothing answers at its address. Reconnecting… (attempt 3 of 10)",
+    page({ display: reconnecting({ attempt: 3, why: 4502, fault: "connect" }) }),
+  ],
+  ["The desktop cannot be reached: it does not answer.", page({ display: { state: "disconnected", why: 4504 } })],
+  ["You are signed out.", page({ signedOut: true })],
+  [
+    `Could not renew control. Trying again; it ends at ${clock(UNTIL)}.`,
+    page({ display: { mode: "control" }, lease: { ...HELD, failing: true } }),
+  ],
+  ["Your control ran out before it could be renewed. Trying again.", page({ lease: { ...HELD, lapsed: true } })],
+])) {
+  test(`the status says “${sentence}”`, () => assert.equal(statusOf(view), sentence));
+}
+
+/** @param {string} reason @param {Partial<Loss>} [told] */
+const lost = (reason, told = {}) => page({ notice: { kind: "lost", reason, by: "Root User", note: null, at: UNTIL, ...told } });
+
+test("a forced end names who, the note and what now", () => {
+  assert.equal(
+    statusOf(lost("forced", { note: "maintenance" })),
+    "Root User ended your control: “maintenance”. You are watching.",
+  );
+});
+
+test("every reason for an end has a sentence of its own", () => {
+  const reasons = ["preempted", "moved", "released", "access_ended", "handed_over", "idle", "max_hold", "expired", "taken"];
+  const sentences = reasons.map((reason) => statusOf(lost(reason)));
+  assert.equal(new Set(sentences).size, reasons.length);
+  for (const sentence of sentences) assert.match(sentence, /\. You are watching\.$/);
+});
+
+test("an end for a reason nobody has thought of is still told", () => {
+  assert.equal(statusOf(lost("solar_flare", { by: null })), "Your control ended. You are watching.");
+});
+
+test("when it was is told beside it", () => {
+  assert.equal(factsOf(lost("forced")), `at ${clock(UNTIL)}`);
+});
+
+test("a refused take is told in words, never in the server's", () => {
+  for (const status of [0, 400, 403, 409, 429, 500, 503]) {
+    const sentence = statusOf(page({ notice: { kind: "refused", what: "take", status, code: "Traceback" } }));
+    assert.match(sentence, /^Could not take control/);
+    assert.doesNotMatch(sentence, /Traceback|\d{3}/);
+  }
+});
+
+test("every final close code has a sentence", () => {
+  for (const why of [4400, 4403, 4404, 4410, 4411, 4511]) {
+    assert.notEqual(statusOf(page({ display: { state: "ended", why } })), "The connection has ended.");
+  }
+});
+
+test("a failed control status leaves the status standing and says so beside it", () => {
+  const view = page({ lease: { control: ANNAS }, stale: true });
+  assert.equal(statusOf(view), "You are watching. Anna has control.");
+  assert.match(factsOf(view), /could not be checked/);
+});
+
+test("since when and how long without input is told of others only", () => {
+  const control = { ...ANNAS, last_input_at: "2026-03-01T13:57:00Z", holder_connected: false };
+  const since = clock(ANNAS.acquired_at);
+  assert.equal(factsOf(page({ lease: { control } })), `since ${since} · no input for 3 min · their window is closed`);
+  assert.equal(factsOf(page({ lease: HELD, display: { mode: "control" } })), "");
+});
+
+test("durations are short words", () => {
+  assert.deepEqual([500, 59_000, 180_000, 7_200_000].map(duration), ["1 s", "59 s", "3 min", "2 h"]);
+});
+
+/** @param {PageView} view @returns {string[]} the buttons that can be pressed */
+function pressable(view) {
+  return Object.entries(offersOf(view))
+    .filter(([name, offer]) => offer && !offer.why && name !== "fullscreen")
+    .map(([name]) => name)
+    .sort();
+}
+
+test("whoever may only watch is offered nothing that controls", () => {
+  const control = { ...FREE, can: { observe: true, control: false, force: false } };
+  assert.deepEqual(pressable(page({ lease: { control } })), []);
+});
+
+test("a free desktop may be taken, also from an agent", () => {
+  for (const control of [FREE, AGENTS]) assert.ok(pressable(page({ lease: { control } })).includes("take"));
+});
+
+test("while a person has control the button is there and says why it does nothing", () => {
+  assert.equal(offersOf(page({ lease: { control: ANNAS } })).take?.why, "Anna has control. Wait until it is free.");
+});
+
+test("control in another window may be moved here", () => {
+  const offers = offersOf(page({ lease: { control: ELSEWHERE } }));
+  assert.equal(offers.take, null);
+  assert.deepEqual(offers.move, { why: "" });
+});
+
+test("while control is asked for, it may be released already", () => {
+  const offers = offersOf(page({ lease: { wants: "taking" } }));
+  assert.equal(offers.take, null);
+  assert.deepEqual(offers.release, { why: "" });
+});
+
+test("only who may, is offered to end another's control", () => {
+  const can = { observe: true, control: true, force: true };
+  assert.deepEqual(offersOf(page({ lease: { control: { ...ANNAS, can } } })).force, { why: "" });
+  assert.equal(offersOf(page({ lease: { control: ANNAS } })).force, null);
+  assert.equal(offersOf(page({ lease: { control: { ...FREE, can } } })).force, null);
+  assert.equal(offersOf(page({ lease: { ...HELD, control: { ...MINE, can } } })).force, null);
+});
+
+test("keys may be sent only while they arrive", () => {
+  assert.equal(offersOf(page()).cad?.why, "Take control first.");
+  assert.equal(offersOf(page({ lease: HELD, display: reconnecting({}) })).cad?.why, "Wait for the connection.");
+  assert.equal(offersOf(page({ lease: HELD, display: { mode: "control" } })).cad?.why, "");
+});
+
+test("signed out, the only thing to do is to sign in", () => {
+  assert.deepEqual(pressable(page({ signedOut: true, display: { state: "ended", why: "signed_out" } })), ["signin"]);
+});
+
+test("Try now is there while the page waits, Reconnect when it has given up", () => {
+  assert.ok(pressable(page({ display: reconnecting({ waiting: true }) })).includes("retry"));
+  assert.ok(pressable(page({ display: { state: "disconnected", why: 1006 } })).includes("reconnect"));
+  assert.deepEqual(offersOf(page()).reconnect, null);
+});
+
+test("where watching is not permitted any more, there is nothing to press", () => {
+  assert.deepEqual(pressable(page({ display: { state: "ended", why: 4403 } })), []);
+});
