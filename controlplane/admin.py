@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from controlplane import access, leases, presenters
-from controlplane.api import user_of
+from controlplane.api import ip_of, user_of
 from controlplane.models import (
     ControlEvent,
     DisplayControlLease,
@@ -104,6 +104,7 @@ class LeaseAdmin(ReadOnlyAdmin):
     list_select_related = ["workspace", "holder"]
     search_fields = ["workspace__name", "workspace__slug", "holder__username"]
     actions = ["force_release"]
+    exclude = ["client_id", "login"]  # never shown: a client_id is its holder's secret
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DisplayControlLease]:
         """Read the rows together with the database's clock."""
@@ -138,9 +139,9 @@ class LeaseAdmin(ReadOnlyAdmin):
         if not form.is_valid():
             return self._ask_for_note(request, chosen, form)
         by, note = access.display_name(user_of(request)), form.cleaned_data["note"]
-        ip = request.META.get("REMOTE_ADDR")
         results = [
-            leases.force_release(lease.workspace, by=by, note=note, ip=ip) for lease in chosen
+            leases.force_release(lease.workspace, by=by, note=note, ip=ip_of(request))
+            for lease in chosen
         ]
         self.message_user(
             request,
@@ -174,6 +175,7 @@ class EventAdmin(ReadOnlyAdmin):
     list_display = ["at", "workspace_slug", "what", "who", "epoch", "reason", "note"]
     list_filter = ["what", "at"]
     search_fields = ["workspace_slug", "who", "note", "ip"]
+    exclude = ["client_id"]
 
 
 @admin.register(DisplayStream)
@@ -190,5 +192,6 @@ class StreamAdmin(ReadOnlyAdmin):
         "close_code",
     ]
     list_filter = ["mode", "close_code"]
+    exclude = ["client_id", "token_id"]
     list_select_related = ["workspace", "user"]
     search_fields = ["workspace__slug", "user__username"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Annotated, Any
 
 from django.conf import settings
@@ -71,7 +72,7 @@ api = NinjaAPI(
 
 _FAILURES: dict[Any, Any] = {frozenset({400, 401, 403, 404, 429, 503}): schemas.Error}
 _CONFLICTS: dict[Any, Any] = _FAILURES | {409: schemas.Conflict}
-_BASE = "/workspaces/{slug}/display"
+_BASE = "/workspaces/{slug:slug}/display"
 
 
 # --- Reading --------------------------------------------------------------------------------------
@@ -133,10 +134,10 @@ def acquire(request: HttpRequest, slug: str, body: schemas.AcquireBody) -> Json:
         leases.acquire(
             workspace, _holder(request, viewer), ttl=ttl, epoch=body.epoch, move=body.move
         )
-    except leases.Refused as refusal:
-        raise _refused(refusal.code, workspace, viewer) from None
     except leases.NotPermitted:
         raise Forbidden("forbidden", "You may watch this workspace, but not control it.") from None
+    except leases.Refused as refusal:
+        raise _refused(refusal, workspace, viewer) from None
     renew_after = settings.DISPLAY.renew_after_seconds(ttl)
     return {
         **_control(workspace, viewer),
@@ -156,7 +157,7 @@ def release(request: HttpRequest, slug: str, body: schemas.ReleaseBody) -> Json:
     try:
         leases.release(workspace, _holder(request, viewer), epoch=body.epoch)
     except leases.Refused as refusal:
-        raise _refused(refusal.code, workspace, viewer) from None
+        raise _refused(refusal, workspace, viewer) from None
     return _control(workspace, viewer)
 
 
@@ -167,8 +168,8 @@ def _force_release(
         raise Forbidden("forbidden", "Only managers may end other people's control.")
     if not body.note.strip():
         raise InvalidRequest("note", "say why you end this control; its holder will read it")
-    by, ip = access.display_name(viewer.user), request.META.get("REMOTE_ADDR")
-    leases.force_release(workspace, by=by, note=body.note, ip=ip, epoch=body.epoch)
+    by = access.display_name(viewer.user)
+    leases.force_release(workspace, by=by, note=body.note, ip=ip_of(request), epoch=body.epoch)
 
 
 @api.post(f"{_BASE}/session", response={200: schemas.Session, **_FAILURES})
@@ -183,6 +184,15 @@ def user_of(request: HttpRequest) -> User:
     """Return the user whom authentication has let in."""
     assert isinstance(request.user, User)  # SessionCookie has let the request in
     return request.user
+
+
+def ip_of(request: HttpRequest) -> str | None:
+    """Return the client's address if it is one: a socket has none, a proxy may say “unknown”."""
+    try:
+        address = ip_address(request.META.get("REMOTE_ADDR") or "")
+    except ValueError:
+        return None
+    return str(address).partition("%")[0]  # without the zone of a link-local one
 
 
 def _find(request: HttpRequest, slug: str) -> tuple[Workspace, access.Permissions]:
@@ -208,7 +218,7 @@ def _holder(request: HttpRequest, viewer: Viewer) -> leases.Holder:
         user=viewer.user,
         client_id=viewer.client_id,
         login=access.login_id(request.session.session_key or ""),
-        ip=request.META.get("REMOTE_ADDR"),
+        ip=ip_of(request),
     )
 
 
@@ -216,11 +226,11 @@ def _control(workspace: Workspace, viewer: Viewer) -> Json:
     return presenters.control(presenters.read([workspace.pk])[workspace.pk], viewer)
 
 
-def _refused(code: str, workspace: Workspace, viewer: Viewer) -> LeaseRefused:
+def _refused(refusal: leases.Refused, workspace: Workspace, viewer: Viewer) -> LeaseRefused:
     current = _control(workspace, viewer)
-    by = (current["last_end"] or {}).get("by") or "somebody"
     holder = current["controlled_by"] or "Somebody"
-    return LeaseRefused(code, _REFUSALS[code].format(holder=holder, by=by), current)
+    message = _REFUSALS[refusal.code].format(holder=holder, by=refusal.by or "somebody")
+    return LeaseRefused(refusal.code, message, current)
 
 
 def _session(request: HttpRequest, workspace: Workspace, client_id: str) -> Json:

@@ -47,6 +47,16 @@ _threads = DatabaseThreads("streams", 4)
 
 Ending = tuple[CloseCode, str]
 
+_open_streams: set[Stream] = set()
+
+
+async def end_all_streams() -> None:
+    """End every stream of this process with 4503; return when they have let go of their keys."""
+    streams = list(_open_streams)
+    for stream in streams:
+        stream.end(CloseCode.RESTARTING, "The server restarts.")
+    await asyncio.gather(*(stream.finished.wait() for stream in streams))
+
 
 class DisplayConsumer(AsyncConsumer):
     """Admits a websocket by its token, then runs its stream until one side ends it."""
@@ -88,14 +98,17 @@ class Stream:
         self._handshake: BrowserHandshake | None = None
         self._bridge: Bridge | None = None
         self._bridged = asyncio.Event()
+        self._answered = asyncio.Event()
         self._texts: asyncio.Queue[Json] = asyncio.Queue()
         self._heard = time.monotonic()
+        self.finished = asyncio.Event()
         self._over: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
         """Serve until one side ends it; whatever happens, let go of keys and close the row."""
         logger.info("%s opened by %s", self._name, self._admission.user)
         self._watch.join(self)
+        _open_streams.add(self)
         work = (self._connect, self._receive, self._to_browser, self._send_texts, self._keep_alive)
         tasks = [asyncio.create_task(each(), name=f"{each.__name__} {self._name}") for each in work]
         for task in tasks:
@@ -110,6 +123,8 @@ class Stream:
                 self._over.result() if self._over.done() and not self._over.cancelled() else None
             )
             await asyncio.shield(self._clean_up(tasks, ending))
+            _open_streams.discard(self)
+            self.finished.set()
 
     def end(self, code: CloseCode, reason: str) -> None:
         """End the stream; the first reason counts."""
@@ -151,6 +166,7 @@ class Stream:
         """Dial the desktop, then invite the browser: an unreachable desktop is a readable end."""
         self._upstream, server_init = await desktops.dial(self._admission.workspace, _threads)
         self._server_init: ServerInit = server_init
+        await self._know_lease()
         self._handshake = BrowserHandshake(server_init.raw)
         for frame in self._handshake.start():
             await self._socket.send_bytes(frame)
@@ -159,6 +175,14 @@ class Stream:
                 await self._bridged.wait()
         except TimeoutError:
             raise ProtocolError("the browser did not finish the RFB handshake") from None
+
+    async def _know_lease(self) -> None:
+        """Wait for the first read: from its very first message on, a holder's input passes."""
+        try:
+            async with asyncio.timeout(settings.DISPLAY.fence_seconds):
+                await self._answered.wait()
+        except TimeoutError:
+            self.end(CloseCode.RESTARTING, "The database is away.")
 
     async def _receive(self) -> None:
         while True:
@@ -302,6 +326,7 @@ class Stream:
         is_first, control = self._control is None, verdict.control or self._control
         self._control = control
         self._driven_epoch = view.lease.epoch if mode == "control" else None
+        self._answered.set()
         if is_first:
             self._texts.put_nowait({"type": "hello", "mode": mode, "control": control})
         elif changed or verdict.control:

@@ -55,15 +55,22 @@ class Holder:
 
 
 class Refused(Exception):
-    """The lease's state forbids the call; ``code`` is that of the contract."""
+    """The lease's state forbids the call; ``code`` is that of the contract.
 
-    def __init__(self, code: str) -> None:
+    ``by`` is who ended the epoch that was to be renewed, where somebody did.
+    """
+
+    def __init__(self, code: str, by: str = "") -> None:
         super().__init__(code)
         self.code = code
+        self.by = by
 
 
-class NotPermitted(Exception):
+class NotPermitted(Refused):
     """The caller has lost, or never had, the permission."""
+
+    def __init__(self) -> None:
+        super().__init__("forbidden")
 
 
 @dataclass(slots=True)
@@ -106,11 +113,8 @@ def acquire(
     """
     refusal: Refused | None = None
     with _deciding(workspace) as case:
-        if not access.permissions(holder.user, workspace).control:
-            raise NotPermitted
         try:
-            if not case.lease.workspace.is_configured:
-                raise Refused("display_not_enabled")
+            _check_permission(case, holder)
             if epoch is None:
                 _take(case, holder, ttl, move)
             else:
@@ -244,6 +248,15 @@ def _update(lease: DisplayControlLease) -> None:
         raise RuntimeError(f"lease of {lease.workspace.slug}: written by another under our lock")
 
 
+def _check_permission(case: _Case, holder: Holder) -> None:
+    # Read anew: the account may have been disabled since the request was let in.
+    user = User.objects.filter(pk=holder.user.pk).first()
+    if user is None or not access.permissions(user, case.lease.workspace).control:
+        raise NotPermitted
+    if not case.lease.workspace.is_configured:
+        raise Refused("display_not_enabled")
+
+
 def _take(case: _Case, holder: Holder, ttl: float, move: bool) -> None:
     lease = case.lease
     if not case.is_held:
@@ -265,7 +278,7 @@ def _renew(case: _Case, holder: Holder, ttl: float, epoch: int) -> None:
             return _extend(case, ttl)
         if _may_resume(case):
             return _start(case, holder, ttl, What.RESUMED, acquired_at=lease.acquired_at)
-    raise Refused(_why_ended(case, holder, epoch))
+    raise _why_ended(case, holder, epoch)
 
 
 def _may_resume(case: _Case) -> bool:
@@ -287,23 +300,16 @@ def _resumed_as(lease: DisplayControlLease, epoch: int) -> int:
     return epoch
 
 
-def _why_ended(case: _Case, holder: Holder, epoch: int) -> str:
+def _why_ended(case: _Case, holder: Holder, epoch: int) -> Refused:
     """Return the reason for which ``epoch`` is not, or no longer, this holder's."""
     lease = case.lease
     if epoch == lease.epoch and case.is_held:
-        return _held_code(lease, holder)
-    reason = _reason_ended(case, epoch)
-    if reason == EndReason.EXPIRED and lease.epoch > epoch:
-        return "taken"
-    return reason
-
-
-def _reason_ended(case: _Case, epoch: int) -> str:
-    for record in case.records:  # an expiry noticed just now
-        if record.get("ended_epoch") == epoch:
-            return str(record["reason"])
-    ended = end_of(case.lease.workspace_id, epoch)
-    return ended.reason if ended else EndReason.EXPIRED
+        return Refused(_held_code(lease, holder))
+    # An expiry noticed just now has no event yet, and an epoch that never was has no end.
+    ended = end_of(lease.workspace_id, epoch)
+    if ended and ended.reason != EndReason.EXPIRED:
+        return Refused(ended.reason, ended.who)
+    return Refused("taken" if lease.epoch > epoch else EndReason.EXPIRED)
 
 
 def end_of(workspace_id: int, epoch: int) -> ControlEvent | None:

@@ -177,7 +177,7 @@ class DisplayControlLease(models.Model):
     expires_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
     ended_reason = models.CharField(max_length=16, blank=True, default="", choices=EndReason)
-    ended_by = models.CharField(max_length=300, blank=True, default="")
+    ended_by = models.CharField(max_length=301, blank=True, default="")  # 150 + space + 150
     ended_note = models.CharField(max_length=500, blank=True, default="")
     renewals = models.PositiveBigIntegerField(default=0)
 
@@ -257,7 +257,7 @@ class ControlEvent(models.Model):
     )
     workspace_slug = models.CharField(max_length=64)
     what = models.CharField(max_length=16, choices=What)
-    who = models.CharField(max_length=300, blank=True, default="")
+    who = models.CharField(max_length=301, blank=True, default="")
     client_id = models.CharField(max_length=64, blank=True, default="")
     epoch = models.PositiveBigIntegerField()
     ended_epoch = models.PositiveBigIntegerField(null=True)

@@ -28,7 +28,8 @@ def check(scope: dict[str, Any]) -> None:
         return
     allowed = {_parse(url) for url in (settings.PUBLIC_URL, *settings.EMBED_ORIGINS)}
     own = _own(_HTTP[scope.get("scheme", "ws")], headers.get(b"host", b"").decode("latin-1"))
-    if _parse(sent) not in allowed | own:
+    origin = _parse(sent)  # None for “null”, which any page can send: equal to nothing, then
+    if origin is None or origin not in allowed | own:
         raise StreamForbidden("A page from another address may not open this display.")
 
 

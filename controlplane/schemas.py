@@ -36,7 +36,7 @@ class ReleaseBody(_Body):
     client_id: str = ClientId
     epoch: int | None = None
     force: bool = False
-    note: str = Field("", max_length=500)
+    note: str = Field("", max_length=500, pattern=r"^[^\x00]*$")  # PostgreSQL stores no NUL
 
 
 class SessionBody(_Body):

@@ -39,6 +39,11 @@ def _user_saved(instance: User, **_: Any) -> None:
     leases.end_lost_access(own, logins_ended=logins)
 
 
+@receiver(post_delete, sender=User)
+def _user_deleted(**_: Any) -> None:
+    leases.end_lost_access(_without_access(holder=None))
+
+
 @receiver(post_save, sender=WorkspaceGrant)
 @receiver(post_delete, sender=WorkspaceGrant)
 def _grant_changed(instance: WorkspaceGrant, **_: Any) -> None:

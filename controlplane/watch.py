@@ -41,6 +41,8 @@ TIDY_SECONDS = 600.0
 KEEP_STREAMS = timedelta(days=1)
 RETRY_SECONDS = 1.0
 
+_NO_ACCOUNT = "Your account has been disabled."
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -248,11 +250,13 @@ def _judge(
         return Verdict(end=(CloseCode.SUPERSEDED, "This display was opened again elsewhere."))
     if Seen.of(view) == question.seen:
         return Verdict(view)
-    return Verdict(view, _control(question, view), _cause(question, view))
+    user = User.objects.filter(pk=question.user_id).first()
+    if user is None:  # deleted since the last look at accounts
+        return Verdict(end=(CloseCode.FORBIDDEN, _NO_ACCOUNT))
+    return Verdict(view, _control(question, view, user), _cause(question, view))
 
 
-def _control(question: Question, view: LeaseView) -> Json:
-    user = User.objects.get(pk=question.user_id)
+def _control(question: Question, view: LeaseView, user: User) -> Json:
     can = access.permissions(user, view.lease.workspace)
     return presenters.control(view, presenters.Viewer(user, question.client_id, can))
 
@@ -291,7 +295,7 @@ def _check_access(questions: list[Question]) -> dict[Question, Verdict]:
 
 def _problem(question: Question, user: User | None) -> str | None:
     if user is None or not user.is_active:
-        return "Your account has been disabled."
+        return _NO_ACCOUNT
     if not access.is_logged_in(user, question.session_key):
         login = access.login_id(question.session_key)
         leases.end_access(question.workspace_id, question.user_id, login)

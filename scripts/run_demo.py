@@ -192,7 +192,13 @@ def is_healthy(host: str, port: int, name: str) -> bool:
         connection.close()
 
 
-def run(name: str, command: Sequence[str | Path], env: Mapping[str, str], text: str = "") -> None:
+def run(
+    name: str,
+    command: Sequence[str | Path],
+    env: Mapping[str, str],
+    text: str = "",
+    umask: int = -1,
+) -> None:
     """Run a preparing command to its end; raise Failed, with what it printed, if it fails."""
     log = LOGS / f"{name}.log"
     done = subprocess.run(
@@ -202,7 +208,7 @@ def run(name: str, command: Sequence[str | Path], env: Mapping[str, str], text: 
         capture_output=True,
         env=env,
         cwd=ROOT,
-        umask=0o077,  # a database is nobody else's to read
+        umask=umask,
         check=False,
     )
     log.write_text(done.stdout + done.stderr, encoding="utf-8")
@@ -238,7 +244,9 @@ def prepare_data(desktops: Sequence[Desktop], password_file: Path, env: Mapping[
         }
         for desktop in desktops
     ]
-    run("database", [sys.executable, "scripts/demo_data.py"], env, json.dumps(described))
+    command = [sys.executable, "scripts/demo_data.py"]
+    # A new SQLite database is nobody else's to read.
+    run("database", command, env, json.dumps(described), umask=0o077)
     run("collectstatic", [sys.executable, "manage.py", "collectstatic", "--noinput"], env)
 
 

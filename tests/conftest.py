@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.databases import Databases
+from tests.support.desktop import LiveDesktop
 from tests.support.plugin import DIRECTORY_VARIABLE, PORT_VARIABLE
 from tests.support.services import Postgres, Redis
 
@@ -35,3 +36,11 @@ def redis() -> Iterator[Redis]:
     server = Redis().start()
     yield server
     server.close()
+
+
+@pytest.fixture(scope="session")
+def desktop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveDesktop]:
+    """One real desktop for all: each test types into files of its own."""
+    desktop = LiveDesktop(tmp_path_factory.mktemp("desktop"), "Desk").wait()
+    yield desktop
+    desktop.stop()

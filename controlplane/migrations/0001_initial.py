@@ -178,7 +178,7 @@ class Migration(migrations.Migration):
                         max_length=16,
                     ),
                 ),
-                ("ended_by", models.CharField(blank=True, default="", max_length=300)),
+                ("ended_by", models.CharField(blank=True, default="", max_length=301)),
                 ("ended_note", models.CharField(blank=True, default="", max_length=500)),
                 ("renewals", models.PositiveBigIntegerField(default=0)),
                 (
@@ -254,7 +254,7 @@ class Migration(migrations.Migration):
                         max_length=16,
                     ),
                 ),
-                ("who", models.CharField(blank=True, default="", max_length=300)),
+                ("who", models.CharField(blank=True, default="", max_length=301)),
                 ("client_id", models.CharField(blank=True, default="", max_length=64)),
                 ("epoch", models.PositiveBigIntegerField()),
                 ("ended_epoch", models.PositiveBigIntegerField(null=True)),

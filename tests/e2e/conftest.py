@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.e2e.rig import CHROMIUM_OPTIONS, LiveDesktop, LiveServer, Person
+from tests.e2e.rig import CHROMIUM_OPTIONS, Person
 from tests.support.databases import Databases
+from tests.support.desktop import LiveDesktop
 from tests.support.processes import program
+from tests.support.server import LiveServer
 from tests.support.tcp_proxy import TcpProxy
 
 SLUGS = {"tcp": "desk-1", "websockify": "desk-2"}
@@ -28,14 +30,6 @@ def browser() -> Iterator[Browser]:
         )
         yield chromium
         chromium.close()
-
-
-@pytest.fixture(scope="session")
-def desktop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveDesktop]:
-    """One real desktop for all: each test types into files of its own."""
-    desktop = LiveDesktop(tmp_path_factory.mktemp("desktop"), "Desk").wait()
-    yield desktop
-    desktop.stop()
 
 
 @pytest.fixture(scope="session")

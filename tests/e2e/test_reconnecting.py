@@ -10,7 +10,8 @@ import pytest
 from playwright.sync_api import Route, expect
 
 from tests.e2e.conftest import SLUGS, MakePerson, StartServer
-from tests.e2e.rig import LiveServer, Tab, file_appears
+from tests.e2e.rig import Tab, file_appears
+from tests.support.server import LiveServer
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.timing import limit, wait_until
 
@@ -59,7 +60,8 @@ def test_after_a_cut_it_is_live_again_with_another_token_and_the_same_epoch(
     expect(tab.display).to_have_attribute("data-mode", "control")
 
     first, *others = tab.dialled_tokens
-    assert others and first not in others
+    assert others
+    assert first not in others
     assert tab.epoch == epoch
     assert_types(tab, tmp_path / "typed")
     forgive_broken_links(someone)
@@ -131,7 +133,11 @@ def test_a_late_answer_to_an_acquire_after_release_leaves_nothing_held(
     server = start_server()
     tab = person("operator", server).open("desk-1")
     waiting: list[Route] = []
-    tab.page.route("**/control/acquire", lambda route: waiting.append(route))
+
+    def hold(route: Route) -> None:
+        waiting.append(route)
+
+    tab.page.route("**/control/acquire", hold)
     tab.button("Take control").click()
     wait_until(lambda: tab.page.evaluate("1") and waiting, "the request is under way")
     tab.button("Release control").click()

@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.e2e.conftest import SLUGS, MakePerson, StartServer
-from tests.e2e.rig import LiveDesktop, file_appears
+from tests.e2e.rig import file_appears
+from tests.support.desktop import LiveDesktop
 from tests.support.timing import wait_until
 
 

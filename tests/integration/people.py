@@ -1,7 +1,7 @@
 """Who the tests are about: named people, the workspace they share, and a browser for each.
 
-The fixtures are loaded by ``conftest.py``. The helpers below them look at, and age, lease rows the
-way only tests may: ``leases.py`` is the only writer otherwise.
+The fixtures are imported by ``conftest.py``. The helpers below them look at lease rows, and age
+them, which only tests may do: otherwise ``leases.py`` is the only writer.
 """
 
 from __future__ import annotations

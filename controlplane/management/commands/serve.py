@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 from typing import Any
 
 import uvicorn
@@ -15,6 +16,10 @@ from django.core.management.base import SystemCheckError
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils.module_loading import import_string
+from twisted.internet import reactor  # after daphne.server, which chooses asyncio's
+from twisted.internet.defer import Deferred
+
+from controlplane.consumers import end_all_streams
 
 APPLICATION = "desktopctl.asgi:application"
 PING_SECONDS = 20
@@ -105,7 +110,13 @@ def _run_uvicorn(host: str, port: int, workers: int) -> None:
     )
 
 
+def _end_streams() -> Deferred[None]:
+    return Deferred.fromFuture(asyncio.ensure_future(end_all_streams()))
+
+
 def _run_daphne(host: str, port: int) -> None:
+    # Daphne only cancels its tasks: our streams end first, with a code that pages understand.
+    reactor.addSystemEventTrigger("before", "shutdown", _end_streams)  # type: ignore[arg-type]  # stubs lack "self"
     DaphneServer(
         application=import_string(APPLICATION.replace(":", ".")),
         endpoints=build_endpoint_description_strings(host=host, port=port),

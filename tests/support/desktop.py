@@ -1,0 +1,98 @@
+"""A real desktop: Xvfb, a window manager, a terminal, x11vnc and websockify."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Self
+
+from tests.support.processes import ROOT, Process, free_port, program
+from tests.support.timing import limit, wait_until
+
+PASSWORD = "deskpass"
+
+
+class LiveDesktop:
+    """Xvfb, openbox, xterm, x11vnc and websockify, as the demo starts them."""
+
+    def __init__(self, directory: Path, title: str) -> None:
+        self.directory = directory
+        self.vnc_port, self.websockify_port = free_port(), free_port()
+        self.password = PASSWORD
+        self.password_file = directory / "password"
+        self.password_file.write_text(f"{PASSWORD}\n")
+        self._process = Process(
+            [
+                program("bash", "bash"),
+                ROOT / "deploy/desktop/start-desktop",
+                *("--port", str(self.vnc_port), "--websockify-port", str(self.websockify_port)),
+                *("--password-file", self.password_file, "--state-dir", directory / "state"),
+                *("--title", title, "--geometry", "800x600"),
+            ],
+            log=directory / "log",
+        )
+
+    def wait(self) -> Self:
+        """Return when the desktop answers."""
+        wait_until(self._is_ready, f"the desktop is ready: {self._process.log()}", expected=5)
+        return self
+
+    def _is_ready(self) -> bool:
+        assert self._process.is_running, self._process.log()
+        return "ready: DISPLAY=" in self._process.log()
+
+    def stop(self) -> None:
+        """End it and all its parts."""
+        self._process.stop(expected=3)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What an X program on this desktop needs."""
+        state = self.directory / "state"
+        return {
+            **os.environ,
+            "DISPLAY": (state / "display").read_text().strip(),
+            "XAUTHORITY": str(state / "Xauthority"),
+        }
+
+    def run(self, *argv: str, text: str = "") -> str:
+        """Run a program on the desktop and return what it printed."""
+        done = subprocess.run(
+            [program(argv[0], argv[0]), *argv[1:]],
+            env=self.environment,
+            input=text,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=limit(2),
+            check=True,
+        )
+        return done.stdout
+
+    @property
+    def clipboard(self) -> str:
+        """What a paste on the desktop would insert."""
+        # xclip fails while nobody owns the selection: then there is nothing to paste.
+        done = subprocess.run(
+            [program("xclip", "xclip"), "-o", "-selection", "clipboard"],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=limit(2),
+            check=False,
+        )
+        return done.stdout
+
+    def copy(self, text: str) -> None:
+        """Copy on the desktop, as a program there would."""
+        # xclip stays to serve the selection: its output must not be waited for.
+        subprocess.run(
+            [program("xclip", "xclip"), "-i", "-selection", "clipboard"],
+            env=self.environment,
+            input=text,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            timeout=limit(2),
+            check=True,
+        )

@@ -1,0 +1,123 @@
+"""The product itself: ``manage.py serve`` and the other commands, with a database of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Self
+
+from tests.support.processes import ROOT, Process, free_port
+from tests.support.timing import limit, wait_until
+
+_POPULATE = """
+import json, sys
+from pathlib import Path
+from django.contrib.auth.models import User
+from django.core.management import call_command
+facts = json.load(sys.stdin)
+for name in ("operator", "observer"):
+    User.objects.create_user(name, password=f"{name}-pass")
+User.objects.create_superuser("admin", password="admin-pass")
+for slug, upstream in facts["upstreams"].items():
+    call_command("add_workspace", slug, upstream=upstream, name=slug.title().replace("-", " "),
+                 password_file=Path(facts["password_file"]))
+    for name in ("operator", "observer"):
+        call_command("grant", slug, name, name)
+"""
+
+
+class LiveServer:
+    """``manage.py serve`` with a database of its own; ``port`` may be shown behind a proxy."""
+
+    def __init__(self, directory: Path, database_url: str, **env: object) -> None:
+        self.port = free_port()
+        self._directory = directory
+        self._env = {
+            **os.environ,
+            "DATABASE_URL": database_url,
+            "PUBLIC_URL": f"http://localhost:{self.port}",
+            "STATIC_ROOT": str(directory / "static"),
+            "PYTHONWARNINGS": "error",
+            **{name: str(value) for name, value in env.items()},
+        }
+        self._process: Process | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://localhost:{self.port}"
+
+    def manage_quietly(self, *argv: str) -> None:
+        """Run a command whose exit code does not matter."""
+        subprocess.run(
+            [sys.executable, "manage.py", *argv],
+            cwd=ROOT,
+            env=self._env,
+            capture_output=True,
+            timeout=limit(10),
+            check=False,
+        )
+
+    def manage(self, *argv: str | Path, text: str = "") -> str:
+        """Run a management command and return what it printed."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *map(str, argv)],
+            cwd=ROOT,
+            env=self._env,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=limit(10),
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def populate(self, upstreams: dict[str, str], password_file: Path) -> None:
+        """Add an operator, an observer and an admin, and workspaces that they may use.
+
+        Their passwords are ``<name>-pass``. All in one process: Django takes a second to start.
+        """
+        facts = {"upstreams": upstreams, "password_file": str(password_file)}
+        self.manage("shell", "-c", _POPULATE, text=json.dumps(facts))
+
+    def start(self, kind: str = "uvicorn") -> Self:
+        """Serve; returns when it answers. After ``stop`` or ``kill``, on the same port."""
+        self._process = Process(
+            [sys.executable, "manage.py", "serve", "--port", str(self.port), "--server", kind],
+            log=self._directory / "server.log",
+            env=self._env,
+        )
+        wait_until(self._answers, "the server answers", expected=5)
+        return self
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.is_running, self.log
+        try:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self.port}/healthz", timeout=2
+            ) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    @property
+    def log(self) -> str:
+        """All that the server has printed."""
+        return (self._directory / "server.log").read_text()
+
+    def stop(self) -> None:
+        """End it in order."""
+        if self._process:
+            self._process.stop(expected=3)
+
+    def kill(self) -> None:
+        """End it at once, without a word to anybody."""
+        if self._process:
+            self._process.kill()
