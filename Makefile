@@ -1,6 +1,6 @@
 # The same commands for people and for CI. Each prepares what it needs first; see scripts/setup.
 # ARGS= is handed to pytest: make test ARGS="-k lease -x"
-.PHONY: help setup run test lint install
+.PHONY: help setup run test lint screenshots install
 .NOTPARALLEL:
 
 PYTHON_TOOL := .venv/bin/python -m
@@ -32,6 +32,10 @@ lint: setup
 	npx tsc -p tsconfig.json
 	shellcheck $(SHELL_SCRIPTS)
 	scripts/check_tree
+
+# With `make run` going on in another terminal.
+screenshots:
+	.venv/bin/python scripts/take_screenshots.py --url http://localhost:$(or $(PORT),8000)
 
 install:
 	@scripts/setup install

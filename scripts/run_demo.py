@@ -247,7 +247,24 @@ def prepare_data(desktops: Sequence[Desktop], password_file: Path, env: Mapping[
     command = [sys.executable, "scripts/demo_data.py"]
     # A new SQLite database is nobody else's to read.
     run("database", command, env, json.dumps(described), umask=0o077)
-    run("collectstatic", [sys.executable, "manage.py", "collectstatic", "--noinput"], env)
+    if not is_collected():
+        run("collectstatic", [sys.executable, "manage.py", "collectstatic", "--noinput"], env)
+
+
+def is_collected() -> bool:
+    """Whether the collected static files are newer than all that they are made from."""
+    manifest = VAR / "static" / "staticfiles.json"
+    # The two hidden files change whenever scripts/setup installs packages.
+    sources = [
+        ROOT / ".venv" / ".desktopctl",
+        ROOT / "node_modules" / ".desktopctl",
+        *(ROOT / "desktopctl").glob("*.py"),
+        ROOT / "static",
+        *(ROOT / "static").rglob("*"),
+    ]
+    return manifest.exists() and manifest.stat().st_mtime > max(
+        source.stat().st_mtime for source in sources
+    )
 
 
 def parse_port(text: str) -> int:

@@ -146,8 +146,8 @@ interface ClipboardNeeds {
 
 interface IdentityNeeds {
   workspace: string;
-  /** The tab's own storage, where the browser allows it. */
-  storage: Storage | undefined;
+  /** The tab's own storage; throws where the browser forbids it. */
+  storage(): Storage;
   /** Missing on plain http. */
   locks: LockManager | undefined;
   crypto: Pick<Crypto, "getRandomValues">;

@@ -36,29 +36,22 @@ export class Api {
 
   /** @param {string} method @param {string} path @param {object} [body] @returns {Promise<Answer>} */
   async #call(method, path, body) {
-    const { base, fetch, timers } = this.#with;
+    const { base, clientId, csrf, fetch, timers } = this.#with;
     const aborter = new AbortController();
     const timer = timers.set(() => aborter.abort(), TIMEOUT_MS);
+    /** @type {RequestInit} */
+    const request = { method, signal: aborter.signal, cache: "no-store", headers: { "X-Client-Id": clientId } };
+    if (body) {
+      Object.assign(request.headers ?? {}, { "Content-Type": "application/json", "X-CSRFToken": csrf() });
+      request.body = JSON.stringify({ client_id: clientId, ...body });
+    }
     try {
-      return await read(await fetch(base + path, this.#request(method, body, aborter.signal)));
+      return await read(await fetch(base + path, request));
     } catch {
       return failure(0, "network");
     } finally {
       timers.clear(timer);
     }
-  }
-
-  /** @param {string} method @param {object | undefined} body @param {AbortSignal} signal @returns {RequestInit} */
-  #request(method, body, signal) {
-    const { clientId, csrf } = this.#with;
-    const headers = { Accept: "application/json", "X-Client-Id": clientId };
-    if (!body) return { method, headers, signal, cache: "no-store" };
-    return {
-      method,
-      signal,
-      headers: { ...headers, "Content-Type": "application/json", "X-CSRFToken": csrf() },
-      body: JSON.stringify({ client_id: clientId, ...body }),
-    };
   }
 }
 

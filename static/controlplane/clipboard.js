@@ -27,14 +27,16 @@ export class Clipboard extends Emitter {
 
   /** @param {string} text @returns {boolean} whether it was sent */
   toDesktop(text) {
-    this.#with.timers.clear(this.#typing);
-    if (!this.#with.isDriving()) return this.#refuse("Take control to send text to the desktop.");
-    const plain = text.replace(/\r\n?/g, "\n");
-    const characters = [...plain];
-    if (characters.length > this.#with.limit) return this.#refuse(this.#tooLong(characters.length));
+    const { isDriving, limit, send, timers } = this.#with;
+    timers.clear(this.#typing);
+    const characters = [...text.replace(/\r\n?/g, "\n")];
+    const [have, most] = [characters.length, limit].map((size) => size.toLocaleString());
+    if (!isDriving()) return this.#say("Take control to send text to the desktop.");
+    if (characters.length > limit) return this.#say(`The text is too long: ${have} characters, at most ${most} can be sent.`);
+    send(characters.join(""));
     const lost = characters.filter((character) => (character.codePointAt(0) ?? 0) > 0xff).length;
-    this.#with.send(plain);
-    this.#say(lost ? `Sent. ${counted(lost)} cannot be sent and became “?”.` : "Sent to the desktop.");
+    const noun = lost === 1 ? "character" : "characters";
+    this.#say(lost ? `Sent. ${lost} ${noun} cannot be sent and became “?”.` : "Sent to the desktop.");
     return true;
   }
 
@@ -53,28 +55,12 @@ export class Clipboard extends Emitter {
 
   /** The server has dropped a text. */
   refused() {
-    this.#refuse("The text is too long for the desktop and was not sent.");
+    this.#say("The text is too long for the desktop and was not sent.");
   }
 
-  /** @param {number} length */
-  #tooLong(length) {
-    const [have, most] = [length, this.#with.limit].map((size) => size.toLocaleString());
-    return `The text is too long: ${have} characters, at most ${most} can be sent.`;
-  }
-
-  /** @param {string} sentence */
-  #refuse(sentence) {
-    this.#say(sentence);
-    return false;
-  }
-
-  /** @param {string} sentence */
+  /** @param {string} sentence @returns {false} */
   #say(sentence) {
     this.emit("say", { sentence });
+    return false;
   }
-}
-
-/** @param {number} count */
-function counted(count) {
-  return count === 1 ? "1 character" : `${count} characters`;
 }

@@ -22,14 +22,8 @@ export const CLOSE_CODES = Object.freeze({
   4511: "stop",
 });
 
-/** Codes of websocket servers and browsers themselves. @type {Readonly<Record<number, Action>>} */
-export const TRANSPORT_CODES = Object.freeze({
-  1001: "retry_at_once",
-  1005: "retry",
-  1006: "retry",
-  1011: "retry",
-  1012: "retry_at_once",
-});
+/** Codes of websocket servers themselves; 1005, 1006, 1011 and all others are the network's. */
+const RESTARTS = [1001, 1012];
 
 /**
  * Only an end that the page asked for is clean: 1000 from elsewhere is retried like a lost network.
@@ -41,5 +35,5 @@ export const TRANSPORT_CODES = Object.freeze({
 export function actionFor(code, asked = false) {
   if (asked) return "stop";
   if (code === 1000) return "retry";
-  return CLOSE_CODES[code] ?? TRANSPORT_CODES[code] ?? "retry";
+  return RESTARTS.includes(code) ? "retry_at_once" : (CLOSE_CODES[code] ?? "retry");
 }

@@ -42,9 +42,7 @@ export class Display extends Emitter {
   #channel = null;
   /** @type {{code: number, reason: string} | null} what the server said before it closed */
   #closing = null;
-  /** @type {any} */ #retryTimer;
-  /** @type {any} */ #steadyTimer;
-  /** @type {any} */ #pulseTimer;
+  /** @type {Record<string, any>} */ #timer = {};
   #generation = 0; // of what is being prepared: the latest counts
   #count = 0; // dials in a row
   #failures = 0; // waits in a row
@@ -128,10 +126,11 @@ export class Display extends Emitter {
 
   /** The second half of a paste shortcut. @param {number} keysym @param {boolean} isMeta Cmd stands for Ctrl */
   pressPaste(keysym, isMeta) {
-    if (isMeta) this.#rfb?.sendKey(ALT, null, false); // what noVNC sends for Cmd
-    if (isMeta) this.#rfb?.sendKey(CONTROL, null, true);
+    if (!isMeta) return this.type([keysym]);
+    this.#rfb?.sendKey(ALT, null, false); // what noVNC sends for Cmd
+    this.#rfb?.sendKey(CONTROL, null, true);
     this.type([keysym]);
-    if (isMeta) this.#rfb?.sendKey(CONTROL, null, false);
+    this.#rfb?.sendKey(CONTROL, null, false);
   }
 
   /** @param {DisplayState} state */
@@ -144,7 +143,7 @@ export class Display extends Emitter {
   /** Load noVNC once, ask for a session, dial. */
   async #prepare() {
     const generation = ++this.#generation;
-    this.#with.timers.clear(this.#retryTimer);
+    this.#with.timers.clear(this.#timer.retry);
     this.#set({ waiting: false, step: "session" });
     const isLoaded = await this.#loadNovnc();
     if (generation !== this.#generation) return;
@@ -186,7 +185,7 @@ export class Display extends Emitter {
   /** @param {number} atLeast ms */
   #wait(atLeast) {
     const ms = Math.max(atLeast, backoff(this.#failures++, this.#with.random));
-    this.#retryTimer = this.#with.timers.set(() => this.#prepare(), ms);
+    this.#timer.retry = this.#with.timers.set(() => this.#prepare(), ms);
     this.#set({ state: "reconnecting", waiting: true });
   }
 
@@ -204,7 +203,7 @@ export class Display extends Emitter {
       end: (code, reason) => this.#closed(code, reason),
     });
     this.#attach(new /** @type {RfbClass} */ (this.#Rfb)(this.#with.screen, this.#channel, { shared: true }));
-    this.#pulseTimer = this.#with.timers.set(() => this.#pulse(), PULSE_MS);
+    this.#timer.pulse = this.#with.timers.set(() => this.#pulse(), PULSE_MS);
     this.#set({ offline: "", step: "socket" });
   }
 
@@ -247,7 +246,7 @@ export class Display extends Emitter {
 
   #goLive() {
     this.#failures = 0;
-    this.#steadyTimer = this.#with.timers.set(() => {
+    this.#timer.steady = this.#with.timers.set(() => {
       this.#count = 0;
       this.#set({});
     }, STEADY_MS);
@@ -279,7 +278,7 @@ export class Display extends Emitter {
   /** @param {DisplayState} state @param {number | string} why */
   #finish(state, why) {
     this.#generation++;
-    this.#with.timers.clear(this.#retryTimer);
+    this.#with.timers.clear(this.#timer.retry);
     this.#drop();
     this.#set({ state, why, waiting: false, offline: "" });
   }
@@ -289,8 +288,8 @@ export class Display extends Emitter {
     const [channel, rfb] = [this.#channel, this.#rfb];
     if (!channel) return;
     if (this.#view.state === "live") this.emit("frozen", { at: this.#heardAt });
-    this.#with.timers.clear(this.#steadyTimer);
-    this.#with.timers.clear(this.#pulseTimer);
+    this.#with.timers.clear(this.#timer.steady);
+    this.#with.timers.clear(this.#timer.pulse);
     this.#channel = this.#rfb = null;
     Object.assign(this.#view, { mode: "observe", pause: "" });
     rfb?.disconnect(); // before noVNC hears of the close: it would complain on the console
@@ -305,7 +304,7 @@ export class Display extends Emitter {
     const now = this.#with.now();
     const hasSlept = now - this.#pulsedAt > 4 * PULSE_MS;
     this.#pulsedAt = now;
-    this.#pulseTimer = this.#with.timers.set(() => this.#pulse(), PULSE_MS);
+    this.#timer.pulse = this.#with.timers.set(() => this.#pulse(), PULSE_MS);
     if (hasSlept || !this.#with.visible()) this.#heard(); // silence is judged only where time was watched
     if (now - this.#heardAt >= SILENCE_MS) this.#closed(1006, "");
     else if (hasSlept || now - this.#pingedAt >= PING_MS) this.#ping();

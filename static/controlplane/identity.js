@@ -38,7 +38,7 @@ export class Identity {
   remember(epoch) {
     this.epoch = epoch;
     try {
-      this.#with.storage?.setItem(this.#key, JSON.stringify({ client_id: this.clientId, epoch }));
+      this.#with.storage().setItem(this.#key, JSON.stringify({ client_id: this.clientId, epoch }));
     } catch {
       // Without storage a reload watches instead of resuming control.
     }
@@ -46,7 +46,7 @@ export class Identity {
 
   #load() {
     try {
-      return JSON.parse(this.#with.storage?.getItem(this.#key) ?? "{}") ?? {};
+      return JSON.parse(this.#with.storage().getItem(this.#key) ?? "{}") ?? {};
     } catch {
       return {};
     }

@@ -19,14 +19,13 @@ import { Emitter } from "./emitter.js";
 
 const TICK_MS = 15_000;
 const DEFAULT_RENEW_MS = 120_000;
-const WAKE_GAP_MS = 2_000;
 
 export class Lease extends Emitter {
   /** @type {LeaseView["wants"]} */
   wants = "none";
   /** @type {number | null} */
   epoch = null;
-  /** @type {Control | null} the newest one known, from whichever way it came */
+  /** @type {Control | null} the newest one known */
   control = null;
   /** The last renewal got no answer. */
   failing = false;
@@ -45,7 +44,6 @@ export class Lease extends Emitter {
   #failures = 0;
   #due = 0;
   #period = DEFAULT_RENEW_MS;
-  #renewedAt = 0;
   /** @type {any} */ #timer;
   /** @type {any} */ #letGoTimer;
 
@@ -116,7 +114,7 @@ export class Lease extends Emitter {
 
   /** The page has become visible or is online again: do not wait for timers. */
   wake() {
-    if (this.epoch !== null && this.#with.now() - this.#renewedAt > WAKE_GAP_MS) this.renew();
+    if (this.epoch !== null) this.renew();
   }
 
   /** Read who has control. @returns {Promise<Answer<Control>>} */
@@ -126,7 +124,7 @@ export class Lease extends Emitter {
     return answer;
   }
 
-  /** Take in what the server tells, in whatever order it arrives. @param {News} news */
+  /** Take in what the server tells, in whatever order it arrives. @param {News} news @returns {void} */
   hear(news) {
     const { control } = news;
     if (!this.#learn(control)) return;
@@ -171,17 +169,15 @@ export class Lease extends Emitter {
 
   /** @param {{epoch?: number, move?: boolean}} body */
   #acquire(body) {
-    return this.#track(this.#settle(body, this.#generation));
-  }
-
-  /** @param {{epoch?: number, move?: boolean}} body @param {number} generation */
-  async #settle(body, generation) {
-    const answer = await this.#with.api.acquire(body);
-    if (answer.current) this.#learn(answer.current);
-    if (!answer.ok) return answer;
-    if (generation === this.#generation) this.#adopt(answer.data);
-    else await this.#letGo(answer.data.epoch);
-    return answer;
+    const generation = this.#generation;
+    const settle = async () => {
+      const answer = await this.#with.api.acquire(body);
+      if (answer.current) this.#learn(answer.current);
+      if (answer.ok && generation === this.#generation) this.#adopt(answer.data);
+      else if (answer.ok) await this.#letGo(answer.data.epoch);
+      return answer;
+    };
+    return this.#track(settle());
   }
 
   /** @param {Control & {renew_after_seconds?: number}} grant */
@@ -191,7 +187,6 @@ export class Lease extends Emitter {
     this.#keep(Math.max(grant.epoch, this.epoch ?? 0));
     this.failing = this.lapsed = false;
     this.#failures = 0;
-    this.#renewedAt = this.#with.now();
     this.#period = (grant.renew_after_seconds ?? 0) * 1000 || this.#period;
     this.#arm(this.#period);
     this.emit("change");
@@ -261,8 +256,7 @@ export class Lease extends Emitter {
     this.#sleep(ms);
   }
 
-  // Short sleeps and a look at the clock: a timer of two minutes would sleep on with the laptop.
-  /** @param {number} ms */
+  /** In short steps with a look at the clock: a long timer would sleep on with the laptop. @param {number} ms */
   #sleep(ms) {
     this.#with.timers.clear(this.#timer);
     this.#timer = this.#with.timers.set(() => this.#look(), Math.min(ms, TICK_MS));

@@ -18,16 +18,15 @@ const CLIPBOARD_CHARACTERS = 262_144;
 
 /** @type {Timers} */
 const timers = { set: (callback, ms) => setTimeout(callback, ms), clear: (id) => clearTimeout(id) };
-const ambience = { timers, now: () => Date.now(), random: () => Math.random() };
-const { now } = ambience;
+const now = Date.now;
+const ambience = { timers, now, random: Math.random };
 const visible = () => document.visibilityState === "visible";
 
-const root = /** @type {HTMLElement} */ (document.getElementById("display"));
-const data = /** @type {Record<string, string>} */ ({ ...root.dataset });
-const identity = new Identity({ workspace: data.workspace, storage: storage(), locks: navigator.locks, crypto });
+const data = /** @type {Record<string, string>} */ ({ ...document.getElementById("display")?.dataset });
+const identity = new Identity({ workspace: data.workspace, storage: () => sessionStorage, locks: navigator.locks, crypto });
 await identity.claim();
 
-const ui = new Ui(root);
+const ui = new Ui();
 const api = new Api({
   fetch: (...request) => fetch(...request),
   base: data.api,
@@ -62,13 +61,11 @@ let version = -1;
 let wantsFocus = false;
 let wasDriving = false;
 let isDrawing = false;
-/** @type {DisplayView["why"]} */
-let lastWhy = "";
 
 /** What a person or the server does → which part is told. @type {[EventTarget, string, (detail: any) => void][]} */
 const wires = [
-  [ui, "take", () => take(false)],
-  [ui, "move", () => take(true)],
+  [ui, "take", () => lease.take()],
+  [ui, "move", () => lease.take({ move: true })],
   [ui, "release", () => lease.release()],
   [ui, "force", ({ note }) => lease.force(note)],
   [ui, "reconnect", () => display.restart()],
@@ -87,7 +84,7 @@ const wires = [
   [lease, "signedout", () => ((signedOut = true), draw())],
   [display, "change", draw],
   [display, "control", (message) => lease.hear(message)],
-  [display, "frozen", ({ at }) => ((frozenAt = at), ui.freeze())],
+  [display, "frozen", ({ at }) => ((frozenAt = at), ui.freeze(), refresh())],
   [display, "live", () => (ui.thaw(), regainFocus())],
   [display, "clipboard", ({ text }) => clipboard.fromDesktop(text)],
   [display, "toolarge", () => clipboard.refused()],
@@ -98,14 +95,9 @@ for (const [target, type, act] of wires) {
   target.addEventListener(type, (event) => act(/** @type {CustomEvent} */ (event).detail));
 }
 
-/** @param {boolean} move */
-function take(move) {
-  wantsFocus = true;
-  lease.take({ move });
-}
-
 function leaseChanged() {
   if (lease.wants !== "none") notice = null;
+  if (lease.wants === "taking") wantsFocus = true;
   display.allow(lease.wants !== "none");
   const news = lease.control?.version ?? version;
   if (news !== version) display.controlChanged();
@@ -149,8 +141,6 @@ function render() {
   const { driving } = display;
   if (shown.state !== "connecting") connectingSince = now();
   if (shown.why === "signed_out") signedOut = true;
-  if (shown.why === 4403 && lastWhy !== 4403) refresh(); // not permitted, or only signed out?
-  lastWhy = shown.why;
   const slow = now() - connectingSince > SLOW_MS;
   const view = { name: data.name, display: shown, lease, notice, slow, signedOut, stale, serverNow: lease.serverNow };
   const age = `Picture from ${clock(new Date(frozenAt).toISOString())}, ${duration(now() - frozenAt)} old`;
@@ -169,7 +159,7 @@ function render() {
   wasDriving = driving;
 }
 
-/** Read who has control, and whether we are still signed in. */
+/** Who has control? And are we still signed in? A stream that ends with "not permitted" does not say. */
 async function refresh() {
   if (!visible() || signedOut) return;
   const { ok, status } = await lease.refresh();
@@ -183,14 +173,6 @@ function wake() {
   display.wake();
   lease.wake();
   refresh();
-}
-
-function storage() {
-  try {
-    return sessionStorage;
-  } catch {
-    return undefined; // blocked by the browser's settings
-  }
 }
 
 function start() {

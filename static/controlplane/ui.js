@@ -14,15 +14,20 @@ const PASTE_MS = 150;
 const PADDING = "·".repeat(32); // soft keyboards tell of a backspace only by what it erased
 const MODIFIER = /^(Control|Alt|Shift)/;
 
+/** @param {string} id @returns {any} */
+const get = (id) => document.getElementById(id);
+/** The first one where there are two. @param {string} name @returns {any} */
+const button = (name) => document.querySelector(`[data-act="${name}"]`);
+
 export class Ui extends Emitter {
-  #root;
-  #page;
-  #screen;
-  #still;
-  #soft;
-  #panel;
-  #dialog;
-  #text;
+  /** Where noVNC puts its canvas. @type {HTMLElement} */
+  screen = get("screen");
+  #root = get("display");
+  #still = get("still");
+  #soft = get("soft");
+  #panel = get("panel");
+  #dialog = get("end");
+  #text = get("text");
   #status = "";
   #softText = PADDING;
   #listening = new AbortController();
@@ -30,24 +35,6 @@ export class Ui extends Emitter {
   #isAlone = false;
   #isChord = false;
   /** @type {{keysym: number, isMeta: boolean, timer: any} | null} */ #pasting = null;
-
-  /** @param {HTMLElement} root the `<main>` of the page */
-  constructor(root) {
-    super();
-    this.#root = root;
-    this.#page = root.ownerDocument;
-    this.#screen = this.#get("screen");
-    this.#still = this.#get("still");
-    this.#soft = this.#get("soft");
-    this.#panel = this.#get("panel");
-    this.#dialog = this.#get("end");
-    this.#text = this.#get("text");
-  }
-
-  /** Where noVNC puts its canvas. */
-  get screen() {
-    return this.#screen;
-  }
 
   start() {
     this.#listening = new AbortController();
@@ -59,17 +46,17 @@ export class Ui extends Emitter {
     on(this.#root, "mousedown", (event) => this.#keepFocus(event));
     on(this.#text, "input", () => this.emit("edit", { text: this.#text.value }));
     on(this.#panel, "keydown", (event) => event.key === "Escape" && this.#togglePanel());
-    on(this.#screen, "focus", () => this.emit("enter"));
-    on(this.#screen, "keydown", (event) => this.#keyDown(event), true);
-    on(this.#screen, "keyup", (event) => this.#keyUp(event), true);
+    on(this.screen, "focus", () => this.emit("enter"));
+    on(this.screen, "keydown", (event) => this.#keyDown(event), true);
+    on(this.screen, "keyup", (event) => this.#keyUp(event), true);
     // noVNC lets go of keys when the window loses the focus, but not when its canvas does.
-    on(this.#screen, "focusout", () => window.dispatchEvent(new Event("blur")));
-    on(this.#page, "paste", (event) => this.#pasted(event));
+    on(this.screen, "focusout", () => window.dispatchEvent(new Event("blur")));
+    on(document, "paste", (event) => this.#pasted(event));
     on(this.#soft, "keydown", (event) => this.#softKey(event));
     on(this.#soft, "input", (event) => this.#softInput(event));
     on(this.#soft, "blur", () => this.#toggleSoft(false));
     on(window, "blur", () => ((this.#isChord = false), this.#down.clear()));
-    on(this.#page, "fullscreenchange", () => this.#press("fullscreen", this.#page.fullscreenElement !== null));
+    on(document, "fullscreenchange", () => this.#press("fullscreen", document.fullscreenElement !== null));
   }
 
   stop() {
@@ -80,18 +67,18 @@ export class Ui extends Emitter {
   render({ display, driving, mode, status, facts, age, holder, offers }) {
     Object.assign(this.#root.dataset, { state: display.state, mode, attempt: display.attempt });
     // Unchanged text is not written again: a screen reader would announce it again.
-    if (status !== this.#status) Object.assign(this.#get("status"), { textContent: status, title: status });
+    if (status !== this.#status) Object.assign(get("status"), { textContent: status, title: status });
     this.#status = status;
-    for (const [id, text] of Object.entries({ facts, age, holder })) this.#get(id).textContent = text;
-    this.#get("leave").hidden = !driving;
-    if (driving) this.#screen.tabIndex = 0;
-    else this.#screen.removeAttribute("tabindex");
+    for (const [id, text] of Object.entries({ facts, age, holder })) get(id).textContent = text;
+    get("leave").hidden = !driving;
+    if (driving) this.screen.tabIndex = 0;
+    else this.screen.removeAttribute("tabindex");
     this.#offer(offers);
   }
 
   /** Keep the picture that is about to go. */
   freeze() {
-    const canvas = this.#screen.querySelector("canvas");
+    const canvas = this.screen.querySelector("canvas");
     if (!canvas?.width) return;
     const { width, height } = canvas;
     Object.assign(this.#still, { width, height, hidden: false });
@@ -108,8 +95,8 @@ export class Ui extends Emitter {
 
   /** Whether the focus is free to go to the desktop, or there already. */
   get isIdle() {
-    const active = this.#page.activeElement;
-    return !active || active === this.#page.body || active === this.#root || this.#screen.contains(active);
+    const active = document.activeElement;
+    return !active || active === document.body || active === this.#root || this.screen.contains(active);
   }
 
   /** @param {string} text */
@@ -119,43 +106,32 @@ export class Ui extends Emitter {
 
   /** @param {string} sentence */
   say(sentence) {
-    this.#get("said").textContent = sentence;
-  }
-
-  /** @param {string} id @returns {any} */
-  #get(id) {
-    return this.#page.getElementById(id);
-  }
-
-  /** The first one where there are two. @param {string} name @returns {any} */
-  #button(name) {
-    return this.#root.querySelector(`[data-act="${name}"]`);
+    get("said").textContent = sentence;
   }
 
   /** @param {Offers} offers */
   #offer(offers) {
-    const focused = this.#page.activeElement?.closest("button");
-    for (const [name, offer] of Object.entries(offers)) this.#offerOne(this.#button(name), name, offer);
+    const focused = document.activeElement?.closest("button");
+    for (const [name, offer] of Object.entries(offers)) this.#offerOne(name, offer);
     if (offers.keyboard?.why !== "") this.#toggleSoft(false);
     if (!focused || !(focused.hidden || focused.disabled)) return;
     const next = ["take", "move", "reconnect", "retry", "signin"].find((name) => offers[name]?.why === "");
-    (next ? this.#button(next) : this.#root).focus();
+    (next ? button(next) : this.#root).focus();
   }
 
-  /** @param {HTMLButtonElement} button @param {string} name @param {Offer | null} offer */
-  #offerOne(button, name, offer) {
+  /** @param {string} name @param {Offer | null} offer */
+  #offerOne(name, offer) {
+    const element = button(name);
     const why = offer?.why ?? "";
-    button.hidden = !offer || (name === "fullscreen" && !this.#page.fullscreenEnabled);
-    button.disabled = why !== "";
-    button.title = why || (button.dataset.hint ?? "");
-    const words = this.#get(`why-${name}`);
+    const hidden = !offer || (name === "fullscreen" && !document.fullscreenEnabled);
+    Object.assign(element, { hidden, disabled: why !== "", title: why || (element.dataset.hint ?? "") });
+    const words = get(`why-${name}`);
     if (words) words.textContent = why;
   }
 
   /** @param {MouseEvent} event */
   #clicked(event) {
-    const button = /** @type {Element} */ (event.target).closest("button");
-    const act = button?.dataset.act;
+    const act = /** @type {Element} */ (event.target).closest("button")?.dataset.act;
     // The second click of a double click on "Take control" would hit "Release control".
     if (!act || (act === "release" && event.detail > 1)) return;
     if (act === "force") this.#askNote();
@@ -167,30 +143,29 @@ export class Ui extends Emitter {
   }
 
   #askNote() {
-    this.#get("note").value = this.#dialog.returnValue = "";
+    get("note").value = this.#dialog.returnValue = "";
     this.#dialog.showModal();
   }
 
   #decided() {
     if (this.#dialog.returnValue !== "end") return;
-    this.emit("force", { note: this.#get("note").value.trim() });
+    this.emit("force", { note: get("note").value.trim() });
   }
 
   #togglePanel() {
-    const button = this.#button("clipboard");
     const isOpen = this.#panel.hidden;
     this.#panel.hidden = !isOpen;
-    button.setAttribute("aria-expanded", isOpen);
-    (isOpen ? this.#text : button).focus();
+    button("clipboard").setAttribute("aria-expanded", isOpen);
+    (isOpen ? this.#text : button("clipboard")).focus();
   }
 
   /** A press on "Keyboard" must not first blur, and so close, what it is to close. @param {MouseEvent} event */
   #keepFocus(event) {
-    if (this.#button("keyboard").contains(event.target)) event.preventDefault();
+    if (button("keyboard").contains(event.target)) event.preventDefault();
   }
 
   #toggleFullscreen() {
-    if (this.#page.fullscreenElement) this.#page.exitFullscreen();
+    if (document.fullscreenElement) document.exitFullscreen();
     else this.#root.requestFullscreen().catch(() => {});
   }
 
@@ -205,7 +180,7 @@ export class Ui extends Emitter {
 
   /** @param {string} name @param {boolean} isPressed */
   #press(name, isPressed) {
-    this.#button(name).setAttribute("aria-pressed", isPressed);
+    button(name).setAttribute("aria-pressed", isPressed);
   }
 
   /** @param {KeyboardEvent} event */
@@ -231,7 +206,7 @@ export class Ui extends Emitter {
     this.#down.add(keyOf(event));
     this.#isChord = this.#isAlone && this.#down.size === 3;
     const isPaste = (event.ctrlKey || event.metaKey) && !event.altKey && event.code === "KeyV";
-    if (isPaste && this.#screen.hasAttribute("tabindex")) this.#expectPaste(event);
+    if (isPaste && this.screen.hasAttribute("tabindex")) this.#expectPaste(event);
   }
 
   /** Ctrl, Alt and Shift, pressed together and let go alone, leave the desktop. @param {KeyboardEvent} event */
@@ -239,7 +214,7 @@ export class Ui extends Emitter {
     this.#down.delete(keyOf(event));
     if (!this.#isChord || this.#down.size) return;
     this.#isChord = false;
-    setTimeout(() => this.#button("release")?.focus(), 0); // after noVNC has seen the key go up
+    setTimeout(() => button("release")?.focus(), 0); // after noVNC has seen the key go up
   }
 
   /** Keep the shortcut from noVNC, so that the browser pastes; noVNC would swallow it. @param {KeyboardEvent} event */
@@ -256,7 +231,7 @@ export class Ui extends Emitter {
 
   /** @param {ClipboardEvent} event */
   #pasted(event) {
-    if (!this.#screen.contains(this.#page.activeElement)) return;
+    if (!this.screen.contains(document.activeElement)) return;
     event.preventDefault();
     this.#paste(event.clipboardData?.getData("text/plain") ?? null);
   }

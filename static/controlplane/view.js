@@ -1,8 +1,8 @@
 import { DIALS } from "./backoff.js";
 
 /**
- * What the page says and which buttons it offers, from the state of its parts. Pure: words and
- * decisions only. Nothing the server words itself is shown; codes become sentences here.
+ * What the page says and which buttons it offers, from the state of its parts. Pure. The server's
+ * own words are never shown: codes become sentences here.
  */
 
 /** @type {Words} */
@@ -10,7 +10,7 @@ const FAULTS = {
   resolve: "its address was not found",
   connect: "nothing answers at its address",
   banner: "what answers there is not a VNC server",
-  security: "it asks for a kind of sign-in that the server does not know",
+  security: "it wants a kind of sign-in that is not known here",
   authentication: "it refused the server’s password",
   ServerInit: "it did not tell its size",
   4502: "it refused or closed the connection",
@@ -24,9 +24,9 @@ const FINAL = {
   4400: "This page and the server do not understand each other. Reload the page.",
   4403: "You may not watch this desktop (any more).",
   4404: "The desktop cannot be reached: it does not exist, or its display is not enabled.",
-  4410: "This desktop was opened again in a newer window. This one has stopped.",
+  4410: "This desktop was opened in a newer window. This one has stopped.",
   4411: "The desktop is hidden from watchers for now. It comes back by itself.",
-  4511: "The desktop cannot be reached: it refused the server’s password. Ask an administrator to correct it.",
+  4511: "The desktop cannot be reached: it refused the server’s password. Tell an administrator.",
 };
 
 /** @type {Words} */
@@ -34,6 +34,10 @@ const BEFORE_RETRY = {
   4413: "This connection is too slow for the picture. ",
   4429: "Too many windows show desktops at once. ",
 };
+
+const OVER = ["disconnected", "ended", "unavailable"];
+/** @type {DisplayView["why"][]} */
+const NO_RECONNECT = [4403, 4411, "stopped"];
 
 const OFFLINE = {
   network: "No connection to the server.",
@@ -57,8 +61,8 @@ const LOSSES = {
   released: "Your control was released",
   access_ended: "Your permission to control this desktop ended",
   handed_over: "Your control was handed over to BY",
-  idle: "Your control ended because there was no input",
-  max_hold: "Your control ended: it had lasted as long as allowed",
+  idle: "Your control ended for lack of input",
+  max_hold: "Your control had lasted as long as allowed",
   expired: "Your control ran out",
 };
 
@@ -187,7 +191,7 @@ export function offersOf(view) {
   const isWatching = display.state === "live" && lease.wants === "none";
   return {
     release: offer(lease.wants !== "none" && !signedOut),
-    reconnect: offer(!signedOut && canReconnect(display)),
+    reconnect: offer(!signedOut && OVER.includes(display.state) && !NO_RECONNECT.includes(display.why)),
     retry: offer(display.waiting && !signedOut),
     signin: offer(signedOut),
     dismiss: offer(notice !== null && isWatching && !signedOut),
@@ -234,10 +238,4 @@ function whyNoPicture({ state, why }) {
 function whyNoKeys({ state, mode }, { wants }) {
   if (wants === "none") return "Take control first.";
   return state === "live" && mode === "control" ? "" : "Wait for the connection.";
-}
-
-/** @param {DisplayView} display */
-function canReconnect({ state, why }) {
-  if (why === 4403 || why === 4411 || why === "stopped") return false;
-  return state === "disconnected" || state === "ended" || state === "unavailable";
 }

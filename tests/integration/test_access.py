@@ -46,9 +46,7 @@ def test_each_role_includes_the_ones_before_it(
     assert access.permissions(request.getfixturevalue(who), desk) == expected
 
 
-def test_members_of_a_group_have_what_the_group_is_granted(
-    desk: Workspace, stranger: User
-) -> None:
+def test_members_of_a_group_have_what_the_group_is_granted(desk: Workspace, stranger: User) -> None:
     crew = Group.objects.create(name="crew")
     WorkspaceGrant.objects.create(workspace=desk, group=crew, role=Role.OPERATOR)
     assert access.permissions(stranger, desk) == NONE
@@ -70,7 +68,10 @@ def test_the_best_role_counts_wherever_it_comes_from(
 
 def test_a_grant_counts_for_its_own_workspace_only(desk: Workspace, operator: User) -> None:
     other = Workspace.objects.create(slug="other", name="Other", upstream_url=UPSTREAM)
-    assert access.permissions_of(operator, [desk.pk, other.pk]) == {desk.pk: CONTROL, other.pk: NONE}
+    assert access.permissions_of(operator, [desk.pk, other.pk]) == {
+        desk.pk: CONTROL,
+        other.pk: NONE,
+    }
 
 
 @pytest.mark.parametrize("who", ["operator", "manager", "admin"])

@@ -44,7 +44,7 @@ class FakeStorage {
 
 /** @param {any} storage @param {any} locks */
 async function claim(storage, locks) {
-  const identity = new Identity({ workspace: "desk-12", storage, locks, crypto: /** @type {any} */ (webcrypto) });
+  const identity = new Identity({ workspace: "desk-12", storage: () => storage, locks, crypto: /** @type {any} */ (webcrypto) });
   // AbortSignal.timeout alone does not keep Node alive.
   const alive = setTimeout(() => {}, 2_000);
   await identity.claim();

@@ -1,0 +1,93 @@
+"""Takes the pictures in docs/images from a running demo (``make run``): ``make screenshots``."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
+OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+KEEP_SOCKETS = """
+window.sockets = [];
+window.WebSocket = new Proxy(window.WebSocket, {
+  construct(target, args) {
+    window.sockets.push(new target(...args));
+    return window.sockets.at(-1);
+  },
+});
+"""
+PHONE = {"width": 400, "height": 800}
+SCREEN = {"width": 1180, "height": 800}
+
+
+def main() -> None:
+    """Take one picture of each state that README and docs show."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", default="http://localhost:8000")
+    url = parser.parse_args().url
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=OPTIONS)
+        for scheme in ("light", "dark"):
+            tour(browser, url, scheme)
+        browser.close()
+
+
+def tour(browser: Browser, url: str, scheme: str) -> None:
+    """Log in, look around, take control, type, lose the link, go to the phone's width."""
+    suffix = "" if scheme == "light" else "-dark"
+    context = browser.new_context(
+        base_url=url,
+        viewport=SCREEN,
+        color_scheme=scheme,  # type: ignore[arg-type]  # one of the two literals of main()
+    )
+    context.add_init_script(KEEP_SOCKETS)
+    page = context.new_page()
+    page.goto("/accounts/login/")
+    save(page, f"login{suffix}")
+    page.get_by_label("Username").fill("operator")
+    page.get_by_label("Password").fill("operator-demo")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("link", name="Desk 1").first.wait_for()
+    save(page, f"list{suffix}")
+    page.goto("/workspaces/desk-1/")
+    page.locator("#display[data-state=live]").wait_for()
+    save(page, f"watching{suffix}")
+    page.get_by_role("button", name="Take control").click()
+    page.locator("#display[data-mode=control]").wait_for()
+    page.keyboard.type("echo “taken over in one click”\n", delay=5)
+    page.wait_for_timeout(500)  # the desktop draws it
+    save(page, f"control{suffix}")
+    page.set_viewport_size(PHONE)
+    save(page, f"phone{suffix}")
+    page.set_viewport_size(SCREEN)
+    page.route("**/display/control/acquire", lambda route: route.abort())
+    page.evaluate("window.sockets.at(-1).close()")
+    page.locator("#display[data-state=reconnecting]").wait_for()
+    save(page, f"reconnecting{suffix}")
+    page.unroute("**/display/control/acquire")
+    page.locator("#display[data-state=live]").wait_for()
+    page.get_by_role("button", name="Release control").click()
+    page.locator("#display[data-mode=observe]").wait_for()
+    context.close()
+
+
+def save(page: Page, name: str) -> None:
+    """Write a picture, once the page has settled."""
+    page.wait_for_timeout(400)  # transitions
+    page.screenshot(path=IMAGES / f"{name}.png")
+    print(IMAGES.name, name)
+
+
+if __name__ == "__main__":
+    main()
