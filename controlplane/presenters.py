@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import Count, Max, OuterRef, QuerySet, Subquery
-from django.db.models.functions import Now
+from django.db.models import CharField, Count, Max, OuterRef, QuerySet, Subquery, Value
+from django.db.models.functions import Concat, Now
 
 from controlplane import access, leases
 from controlplane.models import (
@@ -88,7 +88,11 @@ def open_streams() -> QuerySet[DisplayStream]:
 def count_viewers(workspace_ids: Iterable[int]) -> dict[int, int]:
     """Return how many people's tabs watch each workspace, the holder's included."""
     streams = open_streams().filter(workspace__in=list(workspace_ids))
-    counts = streams.values("workspace").annotate(viewers=Count("client_id", distinct=True))
+    counts = streams.values("workspace").annotate(
+        viewers=Count(
+            Concat("user_id", Value(" "), "client_id", output_field=CharField()), distinct=True
+        )
+    )
     return dict(counts.values_list("workspace", "viewers"))
 
 

@@ -8,19 +8,12 @@ export const CAP_MS = 15_000;
 /** How many dials in a row, before a person is asked. */
 export const DIALS = 10;
 
-/**
- * @param {number} failures how many tries have failed in a row, 0 for the first wait
- * @returns {number} the longest wait in ms
- */
+/** The longest wait in ms. @param {number} failures in a row, 0 before the first wait */
 export function ceiling(failures) {
   return Math.min(CAP_MS, FIRST_MS * 2 ** failures);
 }
 
-/**
- * @param {number} failures
- * @param {() => number} random a number in [0, 1)
- * @returns {number} the wait in ms
- */
+/** The wait in ms. @param {number} failures @param {() => number} random a number in [0, 1) */
 export function backoff(failures, random) {
   return Math.floor(random() * ceiling(failures));
 }

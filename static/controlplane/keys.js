@@ -29,13 +29,7 @@ export function keysymOf(character) {
   return code < 0x100 ? code : 0x0100_0000 + code;
 }
 
-/**
- * The keys that turn one text into another: backspaces from its end, then what is new.
- *
- * @param {string} before
- * @param {string} after
- * @returns {number[]} keysyms
- */
+/** Backspaces from the end of `before`, then what is new. @param {string} before @param {string} after */
 export function keysBetween(before, after) {
   const old = [...before];
   const new_ = [...after];

@@ -60,9 +60,8 @@ class TcpProxy(LoopThread):
         self._buffer_bytes = buffer_bytes
         self._lanes = {direction: _Lane() for direction in DIRECTIONS}
         self._links: set[_Link] = set()
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
         self._listener: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
 
     # --- Faults -----------------------------------------------------------------------------
     def cut(self) -> int:
@@ -132,8 +131,9 @@ class TcpProxy(LoopThread):
     # --- Inside the loop --------------------------------------------------------------------
     def _wait(self, condition: Callable[[], bool], what: str, expected: float) -> None:
         async def until() -> None:
-            async with self._changed:
-                await self._changed.wait_for(condition)
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
 
         future = asyncio.run_coroutine_threadsafe(until(), self._loop)
         try:
@@ -157,13 +157,13 @@ class TcpProxy(LoopThread):
             lane.whole.set()
         if self._listener is None:
             self._listener = _listen(self.port, self._buffer_bytes)
-            self._accepting = asyncio.create_task(self._accept(self._listener))
+            self._loop.add_reader(self._listener, self._accept, self._listener)
 
     async def _deafen(self) -> None:
-        if self._listener is None or self._accepting is None:
+        if self._listener is None:
             return
-        self._accepting.cancel()
-        await asyncio.gather(self._accepting, return_exceptions=True)
+        self._accept(self._listener)  # who has connected already is connected
+        self._loop.remove_reader(self._listener)
         self._listener.close()
         self._listener = None
 
@@ -194,28 +194,27 @@ class TcpProxy(LoopThread):
             link.finish()
         return len(links)
 
-    async def _accept(self, listener: socket.socket) -> None:
-        while True:
-            client, _ = await self._loop.sock_accept(listener)
-            client.setblocking(False)
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            link = _Link(client, self._lanes)
-            self._links.add(link)
-            self.accepted += 1
-            link.ended = asyncio.create_task(self._serve(link))
-            await self._tell()
+    def _accept(self, listener: socket.socket) -> None:
+        """Accept all who wait. Not with sock_accept(), which loses one when it is cancelled."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                client, _ = listener.accept()
+                client.setblocking(False)
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._serve(_Link(client, self._lanes))
 
-    async def _serve(self, link: _Link) -> None:
-        try:
-            await link.run(self.target, self._buffer_bytes)
-        finally:
+    def _serve(self, link: _Link) -> None:
+        def forget(_: asyncio.Task[None]) -> None:
             link.close()
             self._links.discard(link)
-            await asyncio.shield(self._tell())
+            self._changed.set()
 
-    async def _tell(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
+        self._links.add(link)
+        self.accepted += 1
+        self._changed.set()
+        link.ended = asyncio.create_task(link.run(self.target, self._buffer_bytes))
+        # A callback, for a task that is cancelled before it begins runs no `finally`.
+        link.ended.add_done_callback(forget)
 
 
 class _Link:

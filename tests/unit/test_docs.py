@@ -1,0 +1,68 @@
+"""The documents name things that exist: tests, settings, commands."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from controlplane.conf import DisplaySettings
+
+ROOT = Path(__file__).resolve().parents[2]
+PITFALLS = (ROOT / "docs/pitfalls.md").read_text()
+README = (ROOT / "README.md").read_text()
+SETTINGS = (ROOT / "desktopctl/settings.py").read_text()
+COMMANDS = ROOT / "controlplane/management/commands"
+
+
+def names_in(pattern: str, files: str) -> set[str]:
+    texts = (path.read_text() for path in (ROOT / "tests").rglob(files))
+    return {name for text in texts for name in re.findall(pattern, text)}
+
+
+PYTHON_TESTS = names_in(r"def (test_\w+)\(", "test_*.py")
+JAVASCRIPT_TESTS = names_in(r'test\("([^"]+)"', "*.test.js")
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(test_\w+)`", PITFALLS))))
+def test_a_test_that_keeps_a_pitfall_away_exists(name: str) -> None:
+    assert name in PYTHON_TESTS
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"“([^”]+)”(?=[,:| ])", PITFALLS))))
+def test_a_script_test_that_keeps_a_pitfall_away_exists(name: str) -> None:
+    said_by_the_page = {"Reconnecting…", "live", "Take control", "Later"}
+    assert name in JAVASCRIPT_TESTS | said_by_the_page
+
+
+def test_all_pitfalls_have_their_row() -> None:
+    assert re.findall(r"^\| (\d+) \|", PITFALLS, re.MULTILINE) == [str(n) for n in range(1, 40)]
+
+
+def defaults_in_readme() -> dict[str, str]:
+    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|", README, re.MULTILINE)
+    return {name: default.strip() for name, default in rows}
+
+
+def test_the_readme_lists_every_display_setting_with_its_default() -> None:
+    shown = {name: text for name, text in defaults_in_readme().items() if "DISPLAY_" in name}
+    real = {f"DISPLAY_{each.name.upper()}": str(each.default) for each in fields(DisplaySettings)}
+    assert shown == real
+
+
+def test_the_readme_lists_every_other_setting() -> None:
+    read = set(re.findall(r'env\.\w+\(\s*"(\w+)"', SETTINGS))
+    assert {name for name in defaults_in_readme() if "DISPLAY_" not in name} == read
+
+
+def test_the_readme_lists_every_command() -> None:
+    commands = {path.stem for path in COMMANDS.glob("[a-z]*.py")}
+    section = README.partition("## Commands")[2]
+    assert set(re.findall(r"`(\w+)[ `]", section)) & commands == commands
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
+def test_what_the_readme_links_to_is_there(target: str) -> None:
+    assert (ROOT / target).exists()
