@@ -3,6 +3,9 @@
 .PHONY: help setup run test lint screenshots install
 .NOTPARALLEL:
 
+# What is decided in the database is decided on SQLite as on PostgreSQL.
+ON_BOTH_DATABASES := tests/integration --ignore-glob='*/test_stream.py' --ignore-glob='*/test_support_*'
+
 PYTHON_TOOL := .venv/bin/python -m
 SHELL_SCRIPTS := .ci/run $(shell grep -rlE '^\#!.*bash|shellcheck shell=' scripts deploy)
 
@@ -22,6 +25,7 @@ run:
 
 test: setup
 	node --test $(wildcard tests/js/*.test.js)
+	$(PYTHON_TOOL) pytest --database sqlite $(ON_BOTH_DATABASES)
 	$(PYTHON_TOOL) pytest $(ARGS)
 
 lint: setup

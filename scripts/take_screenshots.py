@@ -6,7 +6,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
 OPTIONS = [
@@ -26,8 +26,8 @@ window.WebSocket = new Proxy(window.WebSocket, {
   },
 });
 """
-PHONE = {"width": 400, "height": 800}
-SCREEN = {"width": 1180, "height": 800}
+PHONE: ViewportSize = {"width": 400, "height": 800}
+SCREEN: ViewportSize = {"width": 1180, "height": 800}
 
 
 def main() -> None:

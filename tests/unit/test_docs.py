@@ -42,7 +42,8 @@ def test_all_pitfalls_have_their_row() -> None:
 
 
 def defaults_in_readme() -> dict[str, str]:
-    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|", README, re.MULTILINE)
+    section = README.partition("## Settings")[2].partition("## Commands")[0]
+    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|", section, re.MULTILINE)
     return {name: default.strip() for name, default in rows}
 
 
