@@ -7,6 +7,8 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -14,6 +16,7 @@ from django.shortcuts import render
 from controlplane import access, leases, presenters
 from controlplane.api import ip_of, user_of
 from controlplane.models import (
+    MAX_NOTE_LENGTH,
     ControlEvent,
     DisplayControlLease,
     DisplayStream,
@@ -53,8 +56,26 @@ class GrantInline(admin.TabularInline):  # type: ignore[type-arg]  # generic in 
     autocomplete_fields = ["user", "group"]
 
 
+class TakesRowsAlong:
+    """Lease and streams, which nobody may delete alone, go with their workspace or account."""
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Ask for no permission that nobody has."""
+        deleted, counts, needed, protected = super().get_deleted_objects(objs, request)  # type: ignore[misc]  # a mixin
+        rows = {each._meta.verbose_name for each in (DisplayControlLease, DisplayStream)}
+        return deleted, counts, needed - rows, protected
+
+
+admin.site.unregister(User)
+
+
+@admin.register(User)
+class AccountAdmin(TakesRowsAlong, UserAdmin):  # type: ignore[type-arg]  # generic in the stubs only
+    """Django's own, but for deleting."""
+
+
 @admin.register(Workspace)
-class WorkspaceAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
+class WorkspaceAdmin(TakesRowsAlong, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
     """Workspaces and their grants."""
 
     form = WorkspaceForm
@@ -85,7 +106,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in t
 class NoteForm(forms.Form):
     """Why control is ended; its holder reads it."""
 
-    note = forms.CharField(max_length=500, widget=forms.TextInput(attrs={"size": 60}))
+    note = forms.CharField(max_length=MAX_NOTE_LENGTH, widget=forms.TextInput(attrs={"size": 60}))
 
 
 @admin.register(DisplayControlLease)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
-from environs import Env
+from environs import Env, EnvError, FileAwareEnv
 from marshmallow.validate import Range
 
 from controlplane.exceptions import ConfigError
@@ -47,6 +48,34 @@ class DisplaySettings:
     def renew_after_seconds(self, ttl: float) -> float:
         """How long after a renewal the next one is due: two may be late before the lease ends."""
         return min(self.renew_seconds, 0.4 * ttl)
+
+
+class Environment(FileAwareEnv):
+    """Environment variables, or the files that their ``_FILE`` variants name."""
+
+    def __init__(self) -> None:
+        super().__init__(eager=True, strip_whitespace=True)  # a file ends with a newline
+
+    def _get_value(self, env_key: str, default: Any) -> Any:
+        try:
+            return super()._get_value(env_key, default)
+        except EnvError:
+            raise
+        except ValueError:
+            raise ConfigError(f"{env_key}_FILE", "must name a readable text file") from None
+
+
+def split_url(name: str, url: str, *schemes: str) -> SplitResult:
+    """Return the parts of setting ``name``, an address; ConfigError, without its value, if not."""
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        starts = " or ".join(f"{scheme}://" for scheme in schemes)
+        raise ConfigError(name, f"must be an address that starts with {starts}")
+    return parts
 
 
 def load(env: Env) -> DisplaySettings:

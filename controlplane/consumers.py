@@ -14,7 +14,7 @@ from typing import Any
 
 from channels.consumer import AsyncConsumer
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import Error as AnyDatabaseError
 from django.db.models.functions import Now
 
 from controlplane import desktops, origins, tokens, watch
@@ -72,7 +72,7 @@ class DisplayConsumer(AsyncConsumer):
         except StreamRefused as error:
             logger.info("stream of %s refused: %s", slug, error.detail)
             return await socket.close(code_of(error), error.detail)
-        except DatabaseError as error:
+        except AnyDatabaseError as error:
             logger.error("stream of %s refused: the database is away: %s", slug, error)
             return await socket.close(CloseCode.RESTARTING, "The database is away.")
         await Stream(socket, admission).run()
@@ -123,8 +123,6 @@ class Stream:
                 self._over.result() if self._over.done() and not self._over.cancelled() else None
             )
             await asyncio.shield(self._clean_up(tasks, ending))
-            _open_streams.discard(self)
-            self.finished.set()
 
     def end(self, code: CloseCode, reason: str) -> None:
         """End the stream; the first reason counts."""
@@ -157,8 +155,11 @@ class Stream:
                     await self._upstream.close()
                 await self._socket.close(code, reason)
                 await _threads.run(_close_row, self._admission.stream.pk, code)
-        except (TimeoutError, DatabaseError) as error:
+        except (TimeoutError, AnyDatabaseError) as error:
             logger.warning("%s: not cleaned up in full: %r", self._name, error)
+        finally:  # here, behind the shield: Daphne cancels whoever waits for it
+            _open_streams.discard(self)
+            self.finished.set()
         logger.info("%s closed: %d %s", self._name, code, reason)
 
     # --- bytes ------------------------------------------------------------------------------------

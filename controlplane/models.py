@@ -18,6 +18,7 @@ from controlplane.fields import EncryptedTextField, UnreadableSecret
 from controlplane.upstream import parse_url
 
 CLIENT_ID_PATTERN = r"^[A-Za-z0-9_-]{8,64}$"
+MAX_NOTE_LENGTH = 500
 
 
 class Controller(models.TextChoices):
@@ -178,7 +179,7 @@ class DisplayControlLease(models.Model):
     ended_at = models.DateTimeField(null=True)
     ended_reason = models.CharField(max_length=16, blank=True, default="", choices=EndReason)
     ended_by = models.CharField(max_length=301, blank=True, default="")  # 150 + space + 150
-    ended_note = models.CharField(max_length=500, blank=True, default="")
+    ended_note = models.CharField(max_length=MAX_NOTE_LENGTH, blank=True, default="")
     renewals = models.PositiveBigIntegerField(default=0)
 
     class Meta:
@@ -262,7 +263,7 @@ class ControlEvent(models.Model):
     epoch = models.PositiveBigIntegerField()
     ended_epoch = models.PositiveBigIntegerField(null=True)
     reason = models.CharField(max_length=32, blank=True, default="")
-    note = models.CharField(max_length=500, blank=True, default="")
+    note = models.CharField(max_length=MAX_NOTE_LENGTH, blank=True, default="")
     ip = models.GenericIPAddressField(null=True)
     at = models.DateTimeField()
 

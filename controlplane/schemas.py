@@ -8,7 +8,7 @@ from typing import Literal
 from ninja import Field, Schema
 from pydantic import ConfigDict
 
-from controlplane.models import CLIENT_ID_PATTERN
+from controlplane.models import CLIENT_ID_PATTERN, MAX_NOTE_LENGTH
 
 ClientId = Field(
     pattern=CLIENT_ID_PATTERN,
@@ -36,7 +36,9 @@ class ReleaseBody(_Body):
     client_id: str = ClientId
     epoch: int | None = None
     force: bool = False
-    note: str = Field("", max_length=500, pattern=r"^[^\x00]*$")  # PostgreSQL stores no NUL
+    note: str = Field(
+        "", max_length=MAX_NOTE_LENGTH, pattern=r"^[^\x00]*$"
+    )  # PostgreSQL stores no NUL
 
 
 class SessionBody(_Body):

@@ -49,6 +49,8 @@ def parse_url(url: str) -> Address:
         raise UpstreamError("resolve", f"“{url}” must start with tcp://, ws:// or wss://")
     if not parts.hostname:
         raise UpstreamError("resolve", f"“{url}” names no host")
+    if port == 0:
+        raise UpstreamError("resolve", f"“{url}”: there is no port 0")
     if parts.username or parts.password:
         raise UpstreamError("resolve", "the address must not contain a user or a password")
     if parts.scheme == "tcp" and (parts.path.strip("/") or parts.query):

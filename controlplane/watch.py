@@ -23,7 +23,7 @@ from typing import Protocol
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import DatabaseError
+from django.db import Error as AnyDatabaseError
 from django.db.models import Max
 from django.db.models.functions import Now
 
@@ -199,7 +199,7 @@ class Watch:
             self._access_checked = started
         for question, verdict in verdicts.items():
             if streams[question] in self._streams:
-                streams[question].answer(verdict, started)
+                _answer(streams[question], verdict, started)
 
     async def _tidy_sometimes(self) -> None:
         if self._is_blind or time.monotonic() - self._tidied < TIDY_SECONDS:
@@ -207,7 +207,7 @@ class Watch:
         self._tidied = time.monotonic()
         try:
             await self._threads.run(tidy)
-        except DatabaseError as error:
+        except AnyDatabaseError as error:  # InterfaceError is no DatabaseError
             logger.warning("old stream rows were not removed: %s", error)
 
     def _is_access_due(self) -> bool:
@@ -222,6 +222,13 @@ class Watch:
             )
         if was_blind and not error:
             logger.warning("leases can be read again")
+
+
+def _answer(stream: Watched, verdict: Verdict, started: float) -> None:
+    try:
+        stream.answer(verdict, started)
+    except Exception:  # a bug in one stream must not take the watch away from the others
+        logger.exception("a stream of workspace %s failed to take its answer", stream.workspace_id)
 
 
 # --- One pass, in the watch's own thread ----------------------------------------------------------

@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
-
-from environs import FileAwareEnv
 
 from controlplane import conf
-from controlplane.exceptions import ConfigError
 from controlplane.proxies import parse_networks
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"
 
-env = FileAwareEnv(eager=True)
+env = conf.Environment()
 
 # --- Who we are to the outside ------------------------------------------------------------------
 DEBUG = env.bool("DEBUG", False)
@@ -26,9 +22,7 @@ SECRET_KEY = env.str("SECRET_KEY", "")
 SECRET_KEY_FALLBACKS: list[str] = env.list("SECRET_KEY_FALLBACKS", [])
 
 PUBLIC_URL = env.str("PUBLIC_URL", "http://localhost:8000").rstrip("/")
-_public = urlsplit(PUBLIC_URL)
-if _public.scheme not in {"http", "https"} or not _public.hostname:
-    raise ConfigError("PUBLIC_URL", f"“{PUBLIC_URL}” is not an http:// or https:// address")
+_public = conf.split_url("PUBLIC_URL", PUBLIC_URL, "http", "https")
 IS_HTTPS = _public.scheme == "https"
 
 ALLOWED_HOSTS = [
@@ -36,6 +30,8 @@ ALLOWED_HOSTS = [
     _public.hostname,
 ]
 EMBED_ORIGINS: list[str] = env.list("EMBED_ORIGINS", [])
+for _origin in EMBED_ORIGINS:
+    conf.split_url("EMBED_ORIGINS", _origin, "http", "https")
 CSRF_TRUSTED_ORIGINS = [
     *env.list("CSRF_TRUSTED_ORIGINS", []),
     f"{_public.scheme}://{_public.netloc}",
@@ -128,6 +124,8 @@ else:
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.str("REDIS_URL", "")
+if REDIS_URL and not REDIS_URL.startswith("unix://"):
+    conf.split_url("REDIS_URL", REDIS_URL, "redis", "rediss")
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",

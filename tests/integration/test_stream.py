@@ -370,12 +370,13 @@ def test_4413_for_a_browser_that_does_not_read(operator: ApiClient, desk: FakeVn
 
 
 def test_4429_for_one_stream_too_many(operator: ApiClient) -> None:
+    wait_until(lambda: operator.viewers() == 0, "the streams of earlier tests are closed")
     streams = [operator.open("desk", client_id=f"tab-number-{n}") for n in range(4)]
     url = operator.session_url("desk", client_id="tab-number-5")
     assert StreamClient(url).closed()[0] == 4429
     for stream in streams:
         stream.close()
-    wait_until(lambda: operator.viewers("desk") == 0, "the streams that were closed count no more")
+    wait_until(lambda: operator.viewers() == 0, "the streams that were closed count no more")
 
 
 # --- 4502, 4504, 4511 -----------------------------------------------------------------------------

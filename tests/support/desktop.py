@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tests.support.processes import ROOT, Process, free_port, program
 from tests.support.timing import limit, wait_until
@@ -68,6 +71,33 @@ class LiveDesktop:
             check=True,
         )
         return done.stdout
+
+    def held(self) -> dict[str, list[Any]]:
+        """What is held down: ``{"keys": [names], "buttons": [numbers]}``."""
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.support.x11_state"],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            timeout=limit(2),
+            check=True,
+        )
+        return dict(json.loads(done.stdout))
+
+    def pause(self) -> None:
+        """Let the VNC server hang: it accepts, and answers nothing, until ``resume()``."""
+        self._signal_x11vnc(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """End a pause."""
+        self._signal_x11vnc(signal.SIGCONT)
+
+    def _signal_x11vnc(self, number: signal.Signals) -> None:
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        named = [int(c) for c in children if Path(f"/proc/{c}/comm").read_text() == "x11vnc\n"]
+        assert len(named) == 1, f"one x11vnc belongs to this desktop, not {named}"
+        os.kill(named[0], number)
 
     @property
     def clipboard(self) -> str:

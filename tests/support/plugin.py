@@ -8,6 +8,7 @@ launches it, the workers inherit the environment, and pytest-django gives each i
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
@@ -56,12 +57,20 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
 
 def pytest_unconfigure() -> None:
     """Stop what this process has launched."""
+    _stop_all()
+
+
+def _stop_all() -> None:
     while _started:
         _, thing = _started.popitem()
         if isinstance(thing, Postgres):
             thing.close()
         else:
             shutil.rmtree(thing, ignore_errors=True)
+
+
+# For a run that is interrupted before pytest is configured: then nothing is unconfigured.
+atexit.register(_stop_all)
 
 
 @pytest.hookimpl(trylast=True)

@@ -62,10 +62,9 @@ class ApiClient:
         """What is known of the display."""
         return self._get(f"/api/workspaces/{slug}/display")
 
-    def viewers(self, slug: str) -> int:
-        """How many watch."""
-        found = self._get("/api/workspaces")["workspaces"]
-        return next(int(each["viewers"]) for each in found if each["id"] == slug)
+    def viewers(self) -> int:
+        """How many watch any of the workspaces."""
+        return sum(int(each["viewers"]) for each in self._get("/api/workspaces")["workspaces"])
 
     def server_time(self) -> float:
         """The database's time, in seconds."""

@@ -45,6 +45,8 @@ def _first_line(path: Path) -> str:
         lines = path.read_text().splitlines()
     except OSError as error:
         raise CommandError(f"--password-file {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise CommandError(f"--password-file {path}: it is not text") from None
     if not lines or not lines[0]:
         raise CommandError(f"--password-file {path}: its first line is empty")
     return lines[0]

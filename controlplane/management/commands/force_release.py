@@ -10,7 +10,7 @@ from django.core.management import BaseCommand, CommandError
 
 from controlplane import leases, presenters
 from controlplane.management.commands._workspaces import find_user, find_workspaces
-from controlplane.models import Workspace
+from controlplane.models import MAX_NOTE_LENGTH, Workspace
 from controlplane.presenters import Json
 
 BY = "the administrator"
@@ -35,6 +35,8 @@ class Command(BaseCommand):
             raise CommandError("Name workspaces, or give --user U, or --all: one of the three.")
         if not options["note"].strip():
             raise CommandError("--note: say why; the holder will read it")
+        if len(options["note"]) > MAX_NOTE_LENGTH:
+            raise CommandError(f"--note: at most {MAX_NOTE_LENGTH} characters")
         results = [_end(workspace, options["note"]) for workspace in _chosen(options)]
         if options["json"]:
             self.stdout.write(json.dumps(results, indent=2))

@@ -1,0 +1,540 @@
+"""The management commands of the contract (design §9): what they do, print and refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.core.management import CommandError, call_command
+from django.db import OperationalError
+from django.db.migrations.executor import MigrationExecutor
+from django.db.models.functions import Now
+
+from controlplane import leases
+from controlplane.exceptions import CredentialsRefused, UpstreamError, UpstreamTimeout
+from controlplane.management.commands import check_displays, serve
+from controlplane.models import DisplayStream, Role, Workspace, WorkspaceGrant
+from tests.integration.people import (
+    UPSTREAM,
+    agent,
+    assert_free,
+    assert_held_by,
+    let_expire,
+    open_stream,
+    tab,
+    view_of,
+)
+from tests.support.processes import ROOT
+from tests.support.timing import limit
+
+
+def run(*args: Any, **options: Any) -> str:
+    """Return what a command prints."""
+    output = StringIO()
+    call_command(*(str(arg) for arg in args), stdout=output, **options)
+    return output.getvalue()
+
+
+def fails(*args: Any) -> tuple[str, str]:
+    """Return the sentence with which a command ends, and what it had printed before."""
+    output = StringIO()
+    with pytest.raises(CommandError) as caught:
+        call_command(*(str(arg) for arg in args), stdout=output)
+    return str(caught.value), output.getvalue()
+
+
+# --- add_workspace --------------------------------------------------------------------------------
+def test_a_workspace_is_added(db: None, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("geheim12\nsecond line\n")
+    output = run(
+        *("add_workspace", "desk", "--upstream", UPSTREAM),
+        *("--name", "Desk 12", "--password-file", file),
+    )
+    workspace = Workspace.objects.get()
+    assert (workspace.slug, workspace.name, workspace.upstream_url) == ("desk", "Desk 12", UPSTREAM)
+    assert workspace.vnc_password == "geheim12"
+    assert output == f"desk: added, {UPSTREAM}\n"
+    assert "geheim12" not in output
+
+
+def test_a_workspace_without_a_name_is_called_by_its_slug(db: None) -> None:
+    run("add_workspace", "desk", "--upstream", UPSTREAM)
+    assert (Workspace.objects.get().name, Workspace.objects.get().vnc_password) == ("desk", "")
+
+
+def test_adding_again_changes_what_is_given_and_keeps_the_rest(desk: Workspace) -> None:
+    Workspace.objects.update(enabled=False)
+    desk.refresh_from_db()
+    desk.vnc_password = "kept"
+    desk.save()
+    assert run("add_workspace", "desk", "--upstream", "ws://a:1/") == "desk: changed, ws://a:1/\n"
+    desk.refresh_from_db()
+    assert (desk.name, desk.upstream_url, desk.enabled) == ("Desk 12", "ws://a:1/", False)
+    assert desk.vnc_password == "kept"
+
+
+@pytest.mark.parametrize(
+    ("slug", "upstream", "expected"),
+    [
+        ("not a slug", UPSTREAM, "slug: "),
+        ("x" * 65, UPSTREAM, "slug: "),
+        ("desk", "http://a", "upstream_url: "),
+        ("desk", "tcp://a:x", "upstream_url: "),
+        ("desk", "tcp://a:1/" + "x" * 500, "upstream_url: "),
+    ],
+)
+def test_a_workspace_that_cannot_be_is_not_added(
+    slug: str, upstream: str, expected: str, db: None
+) -> None:
+    assert fails("add_workspace", slug, "--upstream", upstream)[0].startswith(expected)
+    assert not Workspace.objects.exists()
+
+
+def test_a_password_file_that_cannot_be_read_is_named(db: None, tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    message, _ = fails("add_workspace", "d", "--upstream", UPSTREAM, "--password-file", missing)
+    assert str(missing) in message
+    assert "No such file" in message
+    empty = tmp_path / "empty"
+    empty.write_text("\nsecret in the second line\n")
+    message, _ = fails("add_workspace", "d", "--upstream", UPSTREAM, "--password-file", empty)
+    assert "first line is empty" in message
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe\x00")
+    message, _ = fails("add_workspace", "d", "--upstream", UPSTREAM, "--password-file", binary)
+    assert str(binary) in message
+    assert not Workspace.objects.exists()
+
+
+# --- grant and revoke -----------------------------------------------------------------------------
+def test_a_grant_is_given_and_changed(desk: Workspace, stranger: User) -> None:
+    assert run("grant", "desk", "stranger", "observer") == "desk: stranger is observer\n"
+    assert run("grant", "desk", "stranger", "manager") == "desk: stranger is manager\n"
+    assert WorkspaceGrant.objects.get().role == Role.MANAGER
+
+
+def test_revoking_takes_the_role_and_the_control(desk: Workspace, operator: User) -> None:
+    leases.acquire(desk, tab(operator), ttl=300)
+    assert run("revoke", "desk", "operator") == "desk: operator has no role any more\n"
+    assert not WorkspaceGrant.objects.exists()
+    assert_free(desk, reason="access_ended", epoch=1)
+
+
+def test_revoking_says_when_access_remains(desk: Workspace, operator: User) -> None:
+    crew = Group.objects.create(name="crew")
+    WorkspaceGrant.objects.create(workspace=desk, group=crew, role=Role.OBSERVER)
+    operator.groups.add(crew)
+    assert "still has access through a group" in run("revoke", "desk", "operator")
+
+
+def test_revoking_what_was_never_granted_is_an_error(desk: Workspace, stranger: User) -> None:
+    assert fails("revoke", "desk", "stranger")[0] == "stranger has no role of their own in desk"
+
+
+@pytest.mark.parametrize("command", [("grant", "x", "y", "observer"), ("revoke", "x", "y")])
+def test_unknown_names_are_answered_with_the_known_ones(
+    command: tuple[str, ...], desk: Workspace
+) -> None:
+    assert fails(*command)[0] == "No such workspace: x. There are: desk."
+    message, _ = fails(command[0], "desk", *command[2:])
+    assert "No such user: y" in message
+    assert "createsuperuser" in message
+
+
+def test_an_unknown_role_is_refused(desk: Workspace, stranger: User) -> None:
+    assert "owner" in fails("grant", "desk", "stranger", "owner")[0]
+    assert not WorkspaceGrant.objects.exists()
+
+
+# --- leases ---------------------------------------------------------------------------------------
+def listed(*options: str) -> list[dict[str, Any]]:
+    rows = json.loads(run("leases", "--json", *options))
+    assert isinstance(rows, list)
+    return rows
+
+
+def test_held_leases_are_listed(desk: Workspace, operator: User) -> None:
+    Workspace.objects.create(slug="another", name="Another")
+    leases.acquire(desk, tab(operator), ttl=300)
+    open_stream(desk, operator)
+    (row,) = listed()
+    assert {"workspace", "controller", "controlled_by", "epoch", "expires_at", "state"} <= set(row)
+    assert (row["workspace"], row["controller"], row["state"]) == ("desk", "user", "held")
+    assert (row["controlled_by"], row["epoch"]) == ("Olive Operator", 1)
+    assert (row["holder_connected"], 290 < row["remaining_seconds"] <= 300) == (True, True)
+    assert tab(operator).client_id not in json.dumps(row)
+    assert "held by Olive Operator (user, connected)" in run("leases")
+
+
+def test_the_states_of_all_leases_are_listed_by_slug(
+    desk: Workspace, operator: User, colleague: User
+) -> None:
+    for slug in ("a-free", "b-expired", "c-forced"):
+        workspace = Workspace.objects.create(slug=slug, name=slug, upstream_url=UPSTREAM)
+        WorkspaceGrant.objects.create(workspace=workspace, user=operator, role=Role.OPERATOR)
+    by_slug = {workspace.slug: workspace for workspace in Workspace.objects.all()}
+    for slug in ("b-expired", "c-forced"):
+        leases.acquire(by_slug[slug], tab(operator), ttl=300)
+    let_expire(by_slug["b-expired"])
+    leases.force_release(by_slug["c-forced"], by="Mary Manager", note="why")
+    leases.acquire(desk, agent(colleague), ttl=300)
+    rows = listed("--all")
+    assert [(row["workspace"], row["state"], row["controller"]) for row in rows] == [
+        ("a-free", "free", "none"),
+        ("b-expired", "expired", "none"),
+        ("c-forced", "ended: forced", "none"),
+        ("desk", "held", "agent"),
+    ]
+    assert [row["controlled_by"] for row in rows] == [None, None, None, "colleague"]
+    assert [row["workspace"] for row in listed()] == ["desk"]
+    text = run("leases", "--all")
+    assert "c-forced: ended: forced, epoch 1" in text
+    assert "held by colleague (agent, not connected)" in text
+
+
+def test_nothing_held_is_said_in_words_and_as_an_empty_list(desk: Workspace) -> None:
+    assert run("leases") == "Nobody has control of anything.\n"
+    assert listed() == []
+    assert len(listed("--all")) == 1
+
+
+# --- force_release --------------------------------------------------------------------------------
+@pytest.fixture
+def other(operator: User, colleague: User) -> Workspace:
+    """A second desk, which the colleague controls."""
+    workspace = Workspace.objects.create(slug="other", name="Other", upstream_url=UPSTREAM)
+    for user in (operator, colleague):
+        WorkspaceGrant.objects.create(workspace=workspace, user=user, role=Role.OPERATOR)
+    leases.acquire(workspace, tab(colleague), ttl=300)
+    return workspace
+
+
+def test_a_named_workspace_is_released_with_the_note(
+    desk: Workspace, other: Workspace, operator: User, colleague: User
+) -> None:
+    leases.acquire(desk, tab(operator), ttl=300)
+    output = run("force_release", "desk", "--note", "maintenance")
+    assert output.startswith("desk: released, Olive Operator had it for ")
+    assert_free(desk, reason="forced", epoch=1)
+    end = view_of(desk).last_end
+    assert end is not None
+    assert (end["by"], end["note"]) == ("the administrator", "maintenance")
+    assert_held_by(other, tab(colleague), epoch=1)
+
+
+def test_all_that_a_user_controls_is_released(
+    desk: Workspace, other: Workspace, operator: User, colleague: User
+) -> None:
+    leases.acquire(desk, tab(operator), ttl=300)
+    assert "other: released" in run("force_release", "--user", "colleague", "--note", "why")
+    assert_free(other, reason="forced", epoch=1)
+    assert_held_by(desk, tab(operator), epoch=1)
+
+
+def test_all_that_anybody_controls_is_released(
+    desk: Workspace, other: Workspace, operator: User
+) -> None:
+    leases.acquire(desk, agent(operator), ttl=300)
+    Workspace.objects.create(slug="free", name="Free")
+    rows = json.loads(run("force_release", "--all", "--note", "closing time", "--json"))
+    assert [(row["workspace"], row["released"], row["epoch"]) for row in rows] == [
+        ("desk", True, 1),
+        ("other", True, 1),
+    ]
+    assert [row["controlled_by"] for row in rows] == ["Olive Operator", "colleague"]
+    assert all(row["held_seconds"] >= 0 for row in rows)
+
+
+def test_several_workspaces_are_told_of_in_the_order_asked_for(
+    desk: Workspace, other: Workspace
+) -> None:
+    output = run("force_release", "other", "desk", "--note", "why")
+    first, second = output.splitlines()
+    assert first.startswith("other: released, colleague had it")
+    assert second == "desk: nobody had control"
+
+
+@pytest.mark.parametrize("form", [["desk"], ["--all"], ["--user", "operator"]])
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_when_nobody_had_control_the_exit_code_says_so(
+    form: list[str], as_json: list[str], desk: Workspace, operator: User
+) -> None:
+    message, output = fails("force_release", *form, "--note", "why", *as_json)
+    assert message == "Nobody had control of any of these."
+    if as_json:
+        assert all(not row["released"] for row in json.loads(output))
+
+
+@pytest.mark.parametrize(
+    "form", [[], ["desk", "--all"], ["desk", "--user", "operator"], ["--all", "--user", "operator"]]
+)
+def test_exactly_one_way_to_choose_is_needed(
+    form: list[str], desk: Workspace, operator: User
+) -> None:
+    leases.acquire(desk, tab(operator), ttl=300)
+    assert "one of the three" in fails("force_release", *form, "--note", "why")[0]
+    assert_held_by(desk, tab(operator), epoch=1)
+
+
+@pytest.mark.parametrize(
+    ("note", "problem"),
+    [(["--note", " "], "say why"), ([], "--note"), (["--note", "x" * 501], "at most 500")],
+)
+def test_a_note_is_needed_and_must_fit(
+    note: list[str], problem: str, desk: Workspace, operator: User
+) -> None:
+    leases.acquire(desk, tab(operator), ttl=300)
+    assert problem in fails("force_release", "desk", *note)[0]
+    assert_held_by(desk, tab(operator), epoch=1)
+
+
+def test_nothing_is_released_when_one_name_is_wrong(
+    desk: Workspace, other: Workspace, colleague: User
+) -> None:
+    message, _ = fails("force_release", "other", "nowhere", "--note", "why")
+    assert message == "No such workspace: nowhere. There are: desk, other."
+    assert_held_by(other, tab(colleague), epoch=1)
+    assert "No such user" in fails("force_release", "--user", "nobody", "--note", "why")[0]
+
+
+# --- check_displays -------------------------------------------------------------------------------
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What dialling each workspace finds; its size and name, or an error."""
+    results: dict[str, Any] = {}
+
+    async def dial(workspace: Workspace) -> tuple[int, int, str]:
+        result = results.get(workspace.slug, (1280, 800, "Xvfb"))
+        if isinstance(result, Exception):
+            raise result
+        return result  # type: ignore[no-any-return]  # what the test has put there
+
+    monkeypatch.setattr(check_displays, "_dial", dial)
+    return results
+
+
+def test_a_display_that_works_is_said_to(desk: Workspace, found: dict[str, Any]) -> None:
+    assert run("check_displays") == "desk: ready, 1280×800, “Xvfb”\n"
+    assert run("check_displays", "desk") == "desk: ready, 1280×800, “Xvfb”\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (UpstreamError("resolve", "no such host"), "desk: failed at resolve: no such host"),
+        (UpstreamError("connect", "refused"), "desk: failed at connect: refused"),
+        (UpstreamTimeout("banner", "no answer"), "desk: failed at banner: no answer"),
+        (
+            CredentialsRefused("authentication", "authentication failed"),
+            "desk: failed at authentication: authentication failed",
+        ),
+    ],
+)
+def test_a_display_that_fails_is_said_to_and_at_which_step(
+    error: UpstreamError, line: str, desk: Workspace, found: dict[str, Any]
+) -> None:
+    Workspace.objects.create(slug="fine", name="Fine", upstream_url=UPSTREAM)
+    found["desk"] = error
+    message, output = fails("check_displays")
+    assert output.splitlines() == [line, "fine: ready, 1280×800, “Xvfb”"]
+    assert message == "Not working: desk"
+    assert run("check_displays", "fine") == "fine: ready, 1280×800, “Xvfb”\n"
+
+
+def test_disabled_displays_are_checked_only_when_they_are_named(
+    desk: Workspace, found: dict[str, Any]
+) -> None:
+    Workspace.objects.create(slug="off", name="Off", upstream_url=UPSTREAM, enabled=False)
+    assert run("check_displays") == "desk: ready, 1280×800, “Xvfb”\n"
+    assert run("check_displays", "off") == "off: ready, 1280×800, “Xvfb”\n"
+
+
+def test_without_a_workspace_there_is_nothing_to_check(db: None) -> None:
+    assert "add_workspace" in fails("check_displays")[0]
+    assert fails("check_displays", "x")[0] == "No such workspace: x. There are: none yet."
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_real_check_of_an_address_where_nobody_listens_is_remembered(desk: Workspace) -> None:
+    Workspace.objects.update(upstream_url="tcp://127.0.0.1:1")
+    _, output = fails("check_displays", "desk")
+    assert output.startswith("desk: failed at connect: ")
+    desk.refresh_from_db()
+    assert (desk.display_status, desk.display_checked_at is None) == ("unreachable", False)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_workspace_without_an_address_fails_at_its_first_step(desk: Workspace) -> None:
+    Workspace.objects.update(upstream_url="")
+    assert fails("check_displays", "desk")[1].startswith("desk: failed at resolve: ")
+
+
+# --- serve ----------------------------------------------------------------------------------------
+def refusal_of(server: str = "uvicorn", workers: int = 1) -> str:
+    with pytest.raises(CommandError) as caught:
+        serve.check_ready(server, workers)
+    return str(caught.value)
+
+
+@pytest.mark.django_db(transaction=True)  # it closes its connection before it starts anything
+def test_all_being_well_the_server_may_start(capsys: pytest.CaptureFixture[str]) -> None:
+    serve.check_ready("uvicorn", 1)
+    serve.check_ready("daphne", 1)
+    assert "Error" not in capsys.readouterr().out
+
+
+def test_without_a_secret_key_it_refuses_and_shows_how_to_make_one(db: None, settings: Any) -> None:
+    settings.SECRET_KEY = ""
+    assert "SECRET_KEY is not set" in refusal_of()
+    assert "token_urlsafe" in refusal_of()
+
+
+def test_without_novnc_it_refuses_and_names_the_command(
+    db: None, settings: Any, tmp_path: Path
+) -> None:
+    settings.NOVNC_DIR = tmp_path
+    assert "controlplane.E001" in refusal_of()
+    assert "npm ci" in refusal_of()
+
+
+def test_with_several_workers_it_needs_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "_check_migrations", lambda: None)
+    monkeypatch.setattr(serve, "connection", SimpleNamespace(vendor="sqlite"))
+    assert "DATABASE_URL=postgres" in refusal_of(workers=2)
+    assert "--server uvicorn" in refusal_of("daphne", workers=2)
+    monkeypatch.setattr(serve, "connection", SimpleNamespace(vendor="postgresql"))
+    serve.check_ready("uvicorn", 2)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_with_pending_migrations_it_refuses_and_names_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(MigrationExecutor, "migration_plan", lambda *_: [("a", False)] * 3)
+    assert refusal_of() == "3 migration(s) are pending. Run: manage.py migrate"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_when_the_database_is_away_it_says_which_setting_to_look_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr(serve, "MigrationExecutor", fail)
+    assert "check DATABASE_URL: connection refused" in refusal_of()
+
+
+@pytest.mark.parametrize(
+    ("options", "starts"),
+    [
+        ([], "uvicorn"),
+        (["--server", "daphne"], "daphne"),
+        (["--server", "uvicorn", "--host", "0.0.0.0", "--port", "1234"], "uvicorn"),
+    ],
+)
+def test_the_server_that_is_asked_for_is_started(
+    options: list[str], starts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(serve, "check_ready", lambda *_: None)
+    monkeypatch.setattr(serve, "_run_uvicorn", lambda *args: started.append(("uvicorn", *args)))
+    monkeypatch.setattr(serve, "_run_daphne", lambda *args: started.append(("daphne", *args)))
+    run("serve", *options)
+    place = ("0.0.0.0", 1234) if "--port" in options else ("127.0.0.1", 8000)
+    assert started == [(starts, *place, *([1] if starts == "uvicorn" else []))]
+
+
+def test_uvicorn_runs_as_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: dict[str, Any] = {}
+    monkeypatch.setattr(serve.uvicorn, "run", lambda _, **options: used.update(options))
+    serve._run_uvicorn("127.0.0.1", 8000, 1)
+    assert (used["ws"], used["ws_per_message_deflate"]) == ("websockets-sansio", False)
+    assert (used["proxy_headers"], used["log_config"], used["lifespan"]) == (False, None, "off")
+    assert used["ws_ping_interval"] == 20
+
+
+# --- The command line, as people type it ----------------------------------------------------------
+def manage(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run manage.py in a process of its own, with ``env`` over ours."""
+    return subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=limit(6),
+        check=False,
+    )
+
+
+def test_the_refusals_of_serve_reach_the_terminal_without_a_traceback(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'empty.db'}"
+    unmigrated = manage("serve", DATABASE_URL=url)
+    assert (unmigrated.returncode, "Run: manage.py migrate" in unmigrated.stderr) == (1, True)
+    keyless = manage("serve", DATABASE_URL=url, SECRET_KEY="")
+    assert (keyless.returncode, "SECRET_KEY is not set" in keyless.stderr) == (1, True)
+    assert "Traceback" not in unmigrated.stderr + keyless.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DISPLAY_LEASE_SECONDS", "soon"),
+        ("DISPLAY_FENCE_SECONDS", "0.5"),
+        ("DEBUG", "perhaps"),
+        ("PUBLIC_URL", "localhost:8000"),
+        ("PUBLIC_URL", "http://localhost:eighty"),
+        ("TRUSTED_PROXIES", "10.0.0.0/99"),
+        ("DATABASE_URL", "oracle-of-delphi://x"),
+        ("REDIS_URL", "localhost:6379"),
+        ("EMBED_ORIGINS", "portal.example"),
+        ("SECRET_KEY_FILE", "no/such/file"),
+    ],
+)
+def test_a_bad_setting_stops_the_start_with_its_name_and_no_traceback(
+    name: str, value: str
+) -> None:
+    ended = manage("check", **{name: value})
+    assert ended.returncode != 0
+    assert name in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_dial_of_the_command_closes_what_it_opened(
+    desk: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[bool] = []
+
+    class Connected:
+        async def close(self) -> None:
+            closed.append(True)
+
+    class Init:
+        width, height, name = 800, 600, "here"
+
+    async def dial(*_: object) -> tuple[Connected, type[Init]]:
+        return Connected(), Init
+
+    monkeypatch.setattr(check_displays.desktops, "dial", dial)
+    assert asyncio.run(check_displays._dial(desk)) == (800, 600, "here")
+    assert closed == [True]
+
+
+def test_streams_that_are_closed_do_not_make_a_holder_connected(
+    desk: Workspace, operator: User
+) -> None:
+    leases.acquire(desk, tab(operator), ttl=300)
+    open_stream(desk, operator)
+    DisplayStream.objects.update(closed_at=Now())
+    assert listed()[0]["holder_connected"] is False

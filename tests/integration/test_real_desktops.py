@@ -1,0 +1,113 @@
+"""What only real VNC servers show: what stays pressed on them, and how they hang."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from tests.support.databases import Databases
+from tests.support.desktop import LiveDesktop
+from tests.support.server import LiveServer
+from tests.support.stream_client import ApiClient, StreamClient
+from tests.support.timing import wait_until
+from tests.support.xvnc import Xvnc
+
+SHIFT = 0xFFE1
+BUTTON_1 = 1
+NOTHING = {"keys": [], "buttons": []}
+
+
+def key(down: bool, keysym: int) -> bytes:
+    return b"\x04" + bytes([down, 0, 0]) + keysym.to_bytes(4, "big")
+
+
+def pointer(buttons: int) -> bytes:
+    return b"\x05" + bytes([buttons, 0, 50, 0, 50])
+
+
+@pytest.fixture(scope="module")
+def xvnc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Xvnc]:
+    xvnc = Xvnc(tmp_path_factory.mktemp("xvnc"))
+    yield xvnc.wait()
+    xvnc.stop()
+
+
+@pytest.fixture(scope="module")
+def own_desktop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveDesktop]:
+    """A desktop to hang, which nobody else looks at."""
+    desktop = LiveDesktop(tmp_path_factory.mktemp("own-desktop"), "Own").wait()
+    yield desktop
+    desktop.stop()
+
+
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory,
+    databases: Databases,
+    own_desktop: LiveDesktop,
+    xvnc: Xvnc,
+) -> Iterator[LiveServer]:
+    server = LiveServer(
+        tmp_path_factory.mktemp("server"), databases.fresh().url, DISPLAY_CONNECT_SECONDS=2
+    )
+    upstreams = {"x11vnc": f"tcp://127.0.0.1:{own_desktop.vnc_port}", "tigervnc": xvnc.url}
+    upstreams["websockify"] = f"ws://127.0.0.1:{own_desktop.websockify_port}/"
+    server.populate(upstreams, own_desktop.password_file)
+    yield server.start()
+    server.stop()
+
+
+@pytest.fixture
+def operator(server: LiveServer) -> Iterator[ApiClient]:
+    with closing(ApiClient(server.url, "operator")) as operator:
+        yield operator
+    StreamClient.close_all()
+    server.manage_quietly("force_release", "--all", "--note", "the test is over")
+
+
+@pytest.mark.parametrize("slug", ["x11vnc", "websockify", "tigervnc"])
+def test_nothing_stays_pressed_on_a_real_desktop_when_the_browser_vanishes(
+    slug: str, operator: ApiClient, own_desktop: LiveDesktop, xvnc: Xvnc
+) -> None:
+    desktop = xvnc if slug == "tigervnc" else own_desktop
+    stream = operator.open(slug)
+    operator.acquire(slug)
+    stream.in_control()
+    stream.send(key(True, SHIFT), pointer(BUTTON_1))
+    held = {"keys": ["Shift_L"], "buttons": [1]}
+    wait_until(lambda: desktop.held() == held, "Shift and a button are down")
+
+    stream.vanish()
+    wait_until(lambda: desktop.held() == NOTHING, "all is let go", expected=2)
+
+
+def test_a_desktop_that_hangs_at_connect_is_a_readable_end(
+    operator: ApiClient, own_desktop: LiveDesktop
+) -> None:
+    url = operator.session_url("x11vnc")
+    own_desktop.pause()
+    try:
+        assert StreamClient(url).closed()[0] == 4504
+    finally:
+        own_desktop.resume()
+    operator.open("x11vnc")
+
+
+def test_a_desktop_that_hangs_for_a_moment_is_live_again_by_itself(
+    operator: ApiClient, own_desktop: LiveDesktop
+) -> None:
+    stream = operator.open("x11vnc")
+    operator.acquire("x11vnc")
+    stream.in_control()
+    own_desktop.pause()
+    try:
+        stream.send(key(True, SHIFT))
+        stream.send('{"type": "ping", "id": 1}')
+        assert stream.text("pong")["id"] == 1, "the stream lives on"
+    finally:
+        own_desktop.resume()
+    wait_until(lambda: own_desktop.held()["keys"] == ["Shift_L"], "the key arrived late")
+    stream.send(key(False, SHIFT))
+    wait_until(lambda: own_desktop.held() == NOTHING, "and is let go")
