@@ -60,6 +60,7 @@ def _is_trusted(host: str) -> bool:
         address = ip_address(host)
     except ValueError:
         return False  # a unix socket, or a name: never a network
+    address = getattr(address, "ipv4_mapped", None) or address  # of a socket for both versions
     return any(address in network for network in settings.TRUSTED_PROXIES)
 
 

@@ -27,7 +27,7 @@ IS_HTTPS = _public.scheme == "https"
 
 ALLOWED_HOSTS = [
     *env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"]),
-    _public.hostname,
+    _public.hostname or "",  # never empty: split_url has looked
 ]
 EMBED_ORIGINS: list[str] = env.list("EMBED_ORIGINS", [])
 for _origin in EMBED_ORIGINS:

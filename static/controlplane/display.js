@@ -6,9 +6,9 @@ import { Emitter } from "./emitter.js";
 /**
  * The picture: one stream at a time, dialled again whenever it breaks.
  *
- *     connecting ──> live ──> reconnecting ──> live …
- *                                  └── ten dials in a row ──> disconnected
- *     any ── a close code or HTTP answer that is final ──> ended, unavailable
+ *     connecting --> live --> reconnecting --> live …
+ *                                  `-- ten dials in a row --> disconnected
+ *     any -- a close code or HTTP answer that is final --> ended, unavailable
  *
  * - What happens after a close is decided by its code (closecodes.js), never by noVNC.
  * - Each dial asks `session()` first and uses that address once. While that gets no answer nothing
@@ -94,7 +94,7 @@ export class Display extends Emitter {
     else if (this.#channel) (this.#heard(), this.#ping());
   }
 
-  /** The lease has changed: a desktop that is hidden from watchers may be visible again. */
+  /** A desktop that is hidden from watchers may be visible again. */
   controlChanged() {
     if (this.#view.why === 4411) this.restart();
   }
@@ -124,7 +124,7 @@ export class Display extends Emitter {
     for (const keysym of keysyms) this.#rfb?.sendKey(keysym, null);
   }
 
-  /** The second half of a paste shortcut. @param {number} keysym @param {boolean} isMeta Cmd stands for Ctrl */
+  /** The second half of a paste. @param {number} keysym @param {boolean} isMeta Cmd stands for Ctrl */
   pressPaste(keysym, isMeta) {
     if (!isMeta) return this.type([keysym]);
     this.#rfb?.sendKey(ALT, null, false); // what noVNC sends for Cmd

@@ -4,8 +4,8 @@ import { Emitter } from "./emitter.js";
 /**
  * This tab's side of the lease: taking control, renewing it, losing it, letting go of it.
  *
- *     none ── take ──> taking ── 200 ──> held ── release, lost ──> none
- *                         └── refused, release ──> none
+ *     none -- take --> taking -- 200 --> held -- release, lost --> none
+ *                         `-- refused, release --> none
  *
  * - The latest call wins: what is granted to an older wish (generation) is released at once, with
  *   its epoch; so is a lease that the page finds itself the holder of without having asked.

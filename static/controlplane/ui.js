@@ -73,6 +73,7 @@ export class Ui extends Emitter {
     get("leave").hidden = !driving;
     if (driving) this.screen.tabIndex = 0;
     else this.screen.removeAttribute("tabindex");
+    if (!driving && this.screen.contains(document.activeElement)) this.#root.focus();
     this.#offer(offers);
   }
 
@@ -93,7 +94,7 @@ export class Ui extends Emitter {
     return !this.#still.hidden;
   }
 
-  /** Whether the focus is free to go to the desktop, or there already. */
+  /** Whether the focus may go to the desktop, or is there. */
   get isIdle() {
     const active = document.activeElement;
     return !active || active === document.body || active === this.#root || this.screen.contains(active);

@@ -20,8 +20,7 @@ const FAULTS = {
 /** @type {Words} */
 const FINAL = {
   signed_out: "You are signed out.",
-  stopped: "This page has closed its connection.",
-  4400: "This page and the server do not understand each other. Reload the page.",
+  4400: "The page and the server misunderstood each other. Reload the page.",
   4403: "You may not watch this desktop (any more).",
   4404: "The desktop cannot be reached: it does not exist, or its display is not enabled.",
   4410: "This desktop was opened in a newer window. This one has stopped.",
@@ -31,8 +30,8 @@ const FINAL = {
 
 /** @type {Words} */
 const BEFORE_RETRY = {
-  4413: "This connection is too slow for the picture. ",
-  4429: "Too many windows show desktops at once. ",
+  4413: "The connection is too slow. ",
+  4429: "Too many windows are open. ",
 };
 
 const OVER = ["disconnected", "ended", "unavailable"];

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Self
 
 from tests.support.processes import ROOT, Process, free_port, program
 from tests.support.timing import limit, wait_until
+from tests.support.x11_state import held_on
 
 PASSWORD = "deskpass"
 
@@ -74,15 +73,7 @@ class LiveDesktop:
 
     def held(self) -> dict[str, list[Any]]:
         """What is held down: ``{"keys": [names], "buttons": [numbers]}``."""
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.support.x11_state"],
-            cwd=ROOT,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            timeout=limit(2),
-            check=True,
-        )
-        return dict(json.loads(done.stdout))
+        return held_on(self.environment)
 
     def pause(self) -> None:
         """Let the VNC server hang: it accepts, and answers nothing, until ``resume()``."""

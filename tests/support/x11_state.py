@@ -1,20 +1,39 @@
-"""Says what is held down on an X display: ``python -m tests.support.x11_state`` prints JSON.
+"""Says what is held down on an X display.
 
-A program of its own, for Xlib ends its process when the X server goes away. Xlib through ctypes,
-for no maintained Python binding is packaged with what we need anyway.
+Xlib through ctypes, for libX11 comes with every X program; and in a process of its own (this
+module, run as a program), for Xlib ends its process when the X server goes away.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
+import subprocess
 import sys
+from collections.abc import Mapping
+from typing import Any
+
+from tests.support.processes import ROOT
+from tests.support.timing import limit
 
 _BUTTON_1_MASK = 1 << 8
 
 
+def held_on(environment: Mapping[str, str]) -> dict[str, list[Any]]:
+    """Return ``{"keys": [names], "buttons": [numbers]}`` of the display in ``environment``."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.x11_state"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        timeout=limit(2),
+        check=True,
+    )
+    return dict(json.loads(done.stdout))
+
+
 def main() -> int:
-    """Print ``{"keys": [names], "buttons": [numbers]}`` of $DISPLAY."""
+    """Print the same of $DISPLAY, as JSON."""
     x11 = ctypes.CDLL("libX11.so.6")
     x11.XOpenDisplay.restype = ctypes.c_void_p
     x11.XkbKeycodeToKeysym.restype = ctypes.c_ulong

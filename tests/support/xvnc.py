@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tests.support.desktop import PASSWORD
 from tests.support.processes import Process, free_port, program
 from tests.support.timing import wait_until
+from tests.support.x11_state import held_on
 
 # "deskpass" in the scrambled form that VNC password files have (tigervncpasswd -f).
 _SCRAMBLED = bytes.fromhex("b2ec6fbeff04a4dc")
@@ -32,9 +34,13 @@ class Xvnc:
         return f"tcp://127.0.0.1:{self.port}"
 
     @property
-    def display(self) -> str:
-        """The X display, as in DISPLAY."""
-        return f":{self._display_number.read_text().strip()}"
+    def environment(self) -> dict[str, str]:
+        """What an X program on this desktop needs."""
+        return {**os.environ, "DISPLAY": f":{self._display_number.read_text().strip()}"}
+
+    def held(self) -> dict[str, list[Any]]:
+        """What is held down: ``{"keys": [names], "buttons": [numbers]}``."""
+        return held_on(self.environment)
 
     def wait(self) -> Self:
         """Return when X and VNC answer."""

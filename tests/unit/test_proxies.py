@@ -1,0 +1,134 @@
+"""X-Forwarded-* headers: believed from trusted networks, removed from everybody else's requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from controlplane.exceptions import ConfigError
+from controlplane.proxies import TrustedProxies, parse_networks
+
+PROXY, INNER_PROXY, OUTSIDE, CLIENT = "10.0.0.5", "10.0.0.6", "203.0.113.9", "198.51.100.7"
+
+
+@pytest.fixture(autouse=True)
+def trusted(settings: Any) -> None:
+    settings.TRUSTED_PROXIES = parse_networks("TRUSTED_PROXIES", ["10.0.0.0/8", "fd00::/8"])
+
+
+async def seen(
+    *headers: tuple[str, str],
+    client: str | None = PROXY,
+    kind: str = "http",
+    scheme: str | None = None,
+) -> dict[str, Any]:
+    """Return the scope that the application sees."""
+    found: list[dict[str, Any]] = []
+
+    async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        found.append(scope)
+
+    own = [(b"host", b"inner:8000"), (b"x-other", b"kept")]
+    sent = [(name.encode(), value.encode()) for name, value in headers]
+    scope = {
+        "type": kind,
+        "scheme": scheme or {"http": "http", "websocket": "ws"}.get(kind),
+        "client": [client, 4711] if client is not None else None,
+        "headers": [*own, *sent],
+    }
+    await TrustedProxies(application)(scope, None, None)
+    return found[0]
+
+
+def headers_of(scope: dict[str, Any], name: str) -> list[str]:
+    return [value.decode() for each, value in scope["headers"] if each == name.encode()]
+
+
+async def test_a_trusted_proxy_tells_scheme_host_and_client() -> None:
+    scope = await seen(
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "desk.example"),
+        ("x-forwarded-for", CLIENT),
+    )
+    assert (scope["scheme"], scope["client"]) == ("https", [CLIENT, 0])
+    assert headers_of(scope, "host") == ["desk.example"]
+    assert headers_of(scope, "x-other") == ["kept"]
+
+
+@pytest.mark.parametrize("client", [OUTSIDE, "", "/run/socket", "::1", None])
+async def test_nobody_else_is_believed_and_the_headers_are_removed(client: str | None) -> None:
+    scope = await seen(
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "evil.example"),
+        ("x-forwarded-for", CLIENT),
+        client=client,
+    )
+    assert scope["scheme"] == "http"
+    assert scope["client"] == ([client, 4711] if client is not None else None)
+    assert headers_of(scope, "host") == ["inner:8000"]
+    assert not any(name.startswith(b"x-forwarded") for name, _ in scope["headers"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "proto", "expected"),
+    [
+        ("http", "https", "https"),
+        ("http", "HTTPS ", "https"),
+        ("http", "http", "http"),
+        ("websocket", "https", "wss"),
+        ("websocket", "http", "ws"),
+        ("http", "gopher", "http"),
+        ("websocket", "", "ws"),
+    ],
+)
+async def test_the_scheme_fits_the_kind_of_request(kind: str, proto: str, expected: str) -> None:
+    assert (await seen(("x-forwarded-proto", proto), kind=kind))["scheme"] == expected
+
+
+async def test_a_proxy_that_ends_tls_twice_can_say_so() -> None:
+    assert (await seen(("x-forwarded-proto", "http"), scheme="https"))["scheme"] == "http"
+
+
+@pytest.mark.parametrize(
+    ("chain", "expected"),
+    [
+        (CLIENT, CLIENT),
+        (f"{CLIENT}, {INNER_PROXY}", CLIENT),
+        (f"1.1.1.1, {CLIENT}", CLIENT),  # what stands before may be made up by the client
+        (f"1.1.1.1,{CLIENT} , {INNER_PROXY},", CLIENT),
+        ("2001:db8::1", "2001:db8::1"),
+        ("fd00::1, 10.1.1.1", PROXY),
+        ("", PROXY),
+        (" , ", PROXY),
+    ],
+)
+async def test_the_client_is_the_last_that_is_no_proxy_of_ours(chain: str, expected: str) -> None:
+    scope = await seen(("x-forwarded-for", chain))
+    assert scope["client"][0] == expected
+
+
+async def test_a_proxy_seen_through_a_dual_stack_socket_is_still_trusted() -> None:
+    scope = await seen(("x-forwarded-for", CLIENT), client=f"::ffff:{PROXY}")
+    assert scope["client"] == [CLIENT, 0]
+
+
+async def test_a_request_without_such_headers_is_passed_on_as_it_is() -> None:
+    scope = await seen()
+    assert (scope["client"], headers_of(scope, "host")) == ([PROXY, 4711], ["inner:8000"])
+
+
+async def test_what_is_no_request_is_passed_on() -> None:
+    assert (await seen(("x-forwarded-proto", "https"), kind="lifespan"))["scheme"] is None
+
+
+def test_networks_are_read_from_a_list() -> None:
+    networks = parse_networks("TRUSTED_PROXIES", ["10.0.0.0/8", " ::1 ", "192.0.2.1"])
+    assert [str(each) for each in networks] == ["10.0.0.0/8", "::1/128", "192.0.2.1/32"]
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1/8", "proxy.example", "10.0.0.0/33", ""])
+def test_what_is_no_network_names_the_setting(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_networks("TRUSTED_PROXIES", [text])
+    assert caught.value.name == "TRUSTED_PROXIES"
