@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import User
@@ -31,7 +32,7 @@ _OF_ROLE = {
     Role.OPERATOR: Permissions(observe=True, control=True),
     Role.MANAGER: ALL,
 }
-_RANK = list(_OF_ROLE)
+_RANK = [NONE, *_OF_ROLE.values()]
 
 
 def permissions(user: User, workspace: Workspace) -> Permissions:
@@ -42,14 +43,35 @@ def permissions(user: User, workspace: Workspace) -> Permissions:
 def permissions_of(user: User, workspace_ids: Iterable[int]) -> dict[int, Permissions]:
     """Return what ``user`` may do with each workspace, in one query. The best role counts."""
     ids = list(workspace_ids)
-    if not user.is_active:
-        return dict.fromkeys(ids, NONE)
-    if user.is_superuser:
-        return dict.fromkeys(ids, ALL)
-    roles: dict[int, list[Role]] = {pk: [] for pk in ids}
-    for pk, role in _grants(user).filter(workspace__in=ids).values_list("workspace", "role"):
-        roles[pk].append(Role(role))
-    return {pk: _OF_ROLE[max(own, key=_RANK.index)] if own else NONE for pk, own in roles.items()}
+    table = permission_table([user], ids)
+    return {pk: table[user.pk, pk] for pk in ids}
+
+
+def permission_table(
+    users: Iterable[User], workspace_ids: Iterable[int]
+) -> dict[tuple[int, int], Permissions]:
+    """Return what each user may do with each workspace, by (user, workspace), in one query."""
+    everybody, ids = list(users), list(workspace_ids)
+    table = {(user.pk, pk): _without_grant(user) for user in everybody for pk in ids}
+    granted = {user.pk for user in everybody if user.is_active and not user.is_superuser}
+    for user_pk, pk, role in _grants_among(granted, ids):
+        table[user_pk, pk] = max(table[user_pk, pk], _OF_ROLE[role], key=_RANK.index)
+    return table
+
+
+def _without_grant(user: User) -> Permissions:
+    return ALL if user.is_active and user.is_superuser else NONE
+
+
+def _grants_among(users: set[int], workspaces: list[int]) -> Iterator[tuple[int, int, Role]]:
+    """Yield (user, workspace, role) for every grant, given directly or through a group."""
+    if not users:
+        return
+    rows = WorkspaceGrant.objects.filter(
+        Q(user__in=users) | Q(group__user__in=users), workspace__in=workspaces
+    ).values_list("user", "group__user", "workspace", "role")
+    for user, member, workspace, role in rows:
+        yield (user or member), workspace, Role(role)
 
 
 def visible(user: User) -> QuerySet[Workspace]:
@@ -72,10 +94,19 @@ def login_id(session_key: str) -> str:
 
 def is_logged_in(user: User, session_key: str) -> bool:
     """Whether the session stands and is still this user's: not after logout or a new password."""
-    session = Session.objects.filter(pk=session_key, expire_date__gt=timezone.now()).first()
-    if not session:
-        return False
-    data = session.get_decoded()
+    return (user.pk, session_key) in standing_logins([(user, session_key)])
+
+
+def standing_logins(logins: Iterable[tuple[User, str]]) -> set[tuple[int, str]]:
+    """Return those (user, session key) pairs whose session stands and is the user's; one query."""
+    claimed = list(logins)
+    keys = {key for _, key in claimed}
+    sessions = Session.objects.filter(pk__in=keys, expire_date__gt=timezone.now())
+    data = {session.pk: session.get_decoded() for session in sessions}
+    return {(user.pk, key) for user, key in claimed if key in data and _is_of(user, data[key])}
+
+
+def _is_of(user: User, data: dict[str, Any]) -> bool:
     if data.get(SESSION_KEY) != str(user.pk):
         return False
     own = (user.get_session_auth_hash(), *user.get_session_auth_fallback_hash())

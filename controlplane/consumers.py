@@ -271,6 +271,11 @@ class Stream:
         """The workspace whose notices concern this stream."""
         return self._admission.workspace.pk
 
+    @property
+    def seen_version(self) -> int:
+        """The version of the lease that the newest answer rests on; -1 before the first."""
+        return self._seen.version if self._seen else -1
+
     def question(self) -> Question:
         """What the next pass of the watch shall find out."""
         claims = self._admission.claims

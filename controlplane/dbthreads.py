@@ -7,35 +7,73 @@ their own threads, and within them, their own connections.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
-from django.db import close_old_connections
+from django.db import Error as AnyDatabaseError
+from django.db import close_old_connections, connection, connections, transaction
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class DatabaseThreads:
-    """A few threads, named for what they do, that run blocking database calls."""
+    """A few threads, named for what they do, that run blocking database calls.
 
-    def __init__(self, name: str, count: int) -> None:
+    With ``keeps_connections``, each thread keeps its connection between calls, until one fails or
+    ``release`` is called: pages that use up the pool do not make it wait.
+    """
+
+    def __init__(self, name: str, count: int, *, keeps_connections: bool = False) -> None:
         self._executor = ThreadPoolExecutor(count, thread_name_prefix=f"db-{name}")
+        self._guard = _keeping_connection if keeps_connections else _fresh_connection
 
     async def run(self, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Return what ``call`` returns; its connection goes back to the pool afterwards."""
+        """Return what ``call`` returns."""
 
-        def with_fresh_connection() -> R:
-            close_old_connections()
-            try:
+        def guarded() -> R:
+            with self._guard():
                 return call(*args, **kwargs)
-            finally:
-                close_old_connections()
 
         # sync_to_async, not run_in_executor: announcements made in there find their way back to
         # this loop.
-        return await sync_to_async(
-            with_fresh_connection, thread_sensitive=False, executor=self._executor
-        )()
+        return await sync_to_async(guarded, thread_sensitive=False, executor=self._executor)()
+
+    def release(self) -> None:
+        """Give the kept connection of a single thread back, once what it does now is done."""
+        self._executor.submit(connections.close_all)
+
+
+@contextmanager
+def _fresh_connection() -> Iterator[None]:
+    close_old_connections()
+    try:
+        yield
+    finally:
+        close_old_connections()
+
+
+@contextmanager
+def _keeping_connection() -> Iterator[None]:
+    try:
+        yield
+    except AnyDatabaseError:
+        connections.close_all()  # the next call starts afresh
+        raise
+
+
+@contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Run the block as one transaction, in which no statement waits or works for longer.
+
+    Exceeding it is Django's OperationalError. SQLite has the time limit of its lock instead.
+    """
+    with transaction.atomic():
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                limit = f"{round(seconds * 1000)}ms"
+                cursor.execute("SELECT set_config('statement_timeout', %s, true)", [limit])
+        yield

@@ -53,9 +53,18 @@ def record(
     )
 
 
-def announce(workspace_id: int) -> None:
-    """Tell every watch, once the transaction has been committed, to look at this workspace."""
-    transaction.on_commit(partial(_broker.send, {"type": "changed", "workspace_id": workspace_id}))
+def announce(workspace_id: int, version: int) -> None:
+    """Tell every watch, after commit, that the workspace's lease now has this version."""
+    _announce({"type": "lease", "workspace_id": workspace_id, "version": version})
+
+
+def announce_access() -> None:
+    """Tell every watch, after commit, that somebody's access may have changed."""
+    _announce({"type": "access"})
+
+
+def _announce(message: dict[str, object]) -> None:
+    transaction.on_commit(partial(_broker.send, message))
 
 
 def channel_layer() -> BaseChannelLayer:

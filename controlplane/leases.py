@@ -199,9 +199,21 @@ def held() -> QuerySet[DisplayControlLease]:
 
 def has_lost_access(lease: DisplayControlLease, logins_ended: frozenset[str] = frozenset()) -> bool:
     """Whether the lease's holder could not acquire it again."""
-    if lease.holder is None or lease.login in logins_ended or not lease.workspace.is_configured:
-        return True
-    return not access.permissions(lease.holder, lease.workspace).control
+    return lease.login in logins_ended or lease in without_access([lease])
+
+
+def without_access(candidates: Iterable[DisplayControlLease]) -> list[DisplayControlLease]:
+    """Return those whose holder could not acquire them again, with one query for all grants."""
+    rows = list(candidates)
+    holders = {row.holder.pk: row.holder for row in rows if row.holder}
+    table = access.permission_table(holders.values(), {row.workspace_id for row in rows})
+    return [
+        row
+        for row in rows
+        if row.holder_id not in holders
+        or not row.workspace.is_configured
+        or not table[row.holder_id, row.workspace_id].control
+    ]
 
 
 # --- Deciding -------------------------------------------------------------------------------------
@@ -229,7 +241,7 @@ def _write(case: _Case) -> None:
     for record in case.records:
         events.record(lease.workspace, at=case.now, **record)  # type: ignore[arg-type]  # built below
     if transitions:
-        events.announce(lease.workspace_id)
+        events.announce(lease.workspace_id, lease.version)
 
 
 _WRITTEN = [

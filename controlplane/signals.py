@@ -14,7 +14,7 @@ from django.dispatch import receiver
 from django.http import HttpRequest
 
 from controlplane import access, events, leases
-from controlplane.models import Workspace, WorkspaceGrant
+from controlplane.models import DisplayControlLease, Workspace, WorkspaceGrant
 
 
 @receiver(user_logged_out)
@@ -37,24 +37,28 @@ def _user_saved(instance: User, **_: Any) -> None:
     is_new_password = getattr(instance, "_password_changed", False)
     logins = frozenset(own.values_list("login", flat=True)) if is_new_password else frozenset()
     leases.end_lost_access(own, logins_ended=logins)
+    if not instance.is_active or is_new_password:
+        events.announce_access()
 
 
 @receiver(post_delete, sender=User)
 def _user_deleted(**_: Any) -> None:
     leases.end_lost_access(_without_access(holder=None))
+    events.announce_access()
 
 
 @receiver(post_save, sender=WorkspaceGrant)
 @receiver(post_delete, sender=WorkspaceGrant)
 def _grant_changed(instance: WorkspaceGrant, **_: Any) -> None:
     leases.end_lost_access(_without_access(workspace=instance.workspace_id))
-    events.announce(instance.workspace_id)
+    events.announce_access()
 
 
 @receiver(m2m_changed, sender=User.groups.through)
 def _groups_changed(instance: User | Group, action: str, **_: Any) -> None:
     if action in {"post_remove", "post_clear", "post_add"}:
         leases.end_lost_access(_without_access())
+        events.announce_access()
 
 
 @receiver(post_save, sender=Workspace)
@@ -62,8 +66,8 @@ def _workspace_saved(instance: Workspace, created: bool, **_: Any) -> None:
     if created:
         return
     leases.end_lost_access(_without_access(workspace=instance.pk))
-    events.announce(instance.pk)
+    events.announce_access()
 
 
-def _without_access(**condition: Any) -> list[Any]:
-    return [row for row in leases.held().filter(**condition) if leases.has_lost_access(row)]
+def _without_access(**condition: Any) -> list[DisplayControlLease]:
+    return leases.without_access(leases.held().filter(**condition))

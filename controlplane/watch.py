@@ -14,7 +14,6 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,12 +23,12 @@ from typing import Protocol
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import Error as AnyDatabaseError
-from django.db.models import Max
+from django.db.models import Case, F, Max, When
 from django.db.models.functions import Now
 
 from controlplane import access, events, leases, presenters
 from controlplane.closecodes import CloseCode
-from controlplane.dbthreads import DatabaseThreads
+from controlplane.dbthreads import DatabaseThreads, time_limit
 from controlplane.models import ControlEvent, DisplayStream, EndReason
 from controlplane.presenters import Json, LeaseView
 
@@ -100,6 +99,10 @@ class Watched(Protocol):
     def workspace_id(self) -> int:
         """Whose notices concern it."""
 
+    @property
+    def seen_version(self) -> int:
+        """The version of the lease that its newest answer rests on; -1 before the first."""
+
     def question(self) -> Question:
         """What the next pass shall find out."""
 
@@ -117,8 +120,8 @@ class Watch:
         self._streams: set[Watched] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
-        self._noticed = False
-        self._threads = DatabaseThreads("watch", 1)
+        self._checks_access = False
+        self._threads = DatabaseThreads("watch", 1, keeps_connections=True)
         self._access_checked = self._tidied = -float("inf")
         self._is_blind = False
 
@@ -141,17 +144,26 @@ class Watch:
             for task in self._tasks:
                 task.cancel()
             self._tasks = []
+            self._threads.release()
 
     def wake(self) -> None:
         """Read now instead of at the next second."""
         self._wake.set()
 
-    def notice(self, workspace_id: int) -> None:
-        """A notice has come: shut first, then look."""
+    def notice(self, workspace_id: int, version: int) -> None:
+        """A lease has changed: shut the gates that rest on an older read, then look.
+
+        A gate that a read has opened which saw this version already stays open: its holder may be
+        typing, and nothing has changed since.
+        """
         for stream in self._streams:
-            if stream.workspace_id == workspace_id:
+            if stream.workspace_id == workspace_id and stream.seen_version < version:
                 stream.shut_gate()
-        self._noticed = True
+        self.wake()
+
+    def notice_access(self) -> None:
+        """Somebody may have lost access. What that ends of leases has a notice of its own."""
+        self._checks_access = True
         self.wake()
 
     # --- notify -----------------------------------------------------------------------------------
@@ -169,11 +181,15 @@ class Watch:
         await layer.group_add(events.GROUP, channel)
         try:
             while True:
-                message = await layer.receive(channel)
-                self.notice(message["workspace_id"])
+                self._take_in(await layer.receive(channel))
         finally:
             with suppress(Exception):  # the broker is away, or we are: nothing hangs on it
                 await layer.group_discard(events.GROUP, channel)
+
+    def _take_in(self, message: Json) -> None:
+        if message["type"] == "access":
+            return self.notice_access()
+        return self.notice(message["workspace_id"], message["version"])
 
     # --- poll -------------------------------------------------------------------------------------
     async def _poll(self) -> None:
@@ -211,8 +227,8 @@ class Watch:
             logger.warning("old stream rows were not removed: %s", error)
 
     def _is_access_due(self) -> bool:
-        noticed, self._noticed = self._noticed, False
-        return noticed or time.monotonic() - self._access_checked >= ACCESS_SECONDS
+        asked, self._checks_access = self._checks_access, False
+        return asked or time.monotonic() - self._access_checked >= ACCESS_SECONDS
 
     def _note_blindness(self, error: Exception | None) -> None:
         was_blind, self._is_blind = self._is_blind, error is not None
@@ -234,54 +250,71 @@ def _answer(stream: Watched, verdict: Verdict, started: float) -> None:
 # --- One pass, in the watch's own thread ----------------------------------------------------------
 def examine(questions: list[Question], checks_access: bool) -> dict[Question, Verdict]:
     """Answer all questions with a handful of queries, whatever their number; stamp the rows."""
-    refused = _check_access(questions) if checks_access else {}
-    views = presenters.read({question.workspace_id for question in questions})
-    newest = _newest_streams(questions)
-    _stamp(questions)
-    return {
-        question: refused.get(question)
-        or _judge(question, views.get(question.workspace_id), newest)
-        for question in questions
-    }
+    with time_limit(settings.DISPLAY.fence_seconds / 2):
+        refused = _check_access(questions) if checks_access else {}
+        found = _Pass(questions)
+        _stamp(questions)
+        return {each: refused.get(each) or found.verdict(each) for each in questions}
 
 
-def _judge(
-    question: Question, view: LeaseView | None, newest: dict[tuple[int, int, str], int]
-) -> Verdict:
-    if view is None:
-        return Verdict(end=(CloseCode.MISSING, "This workspace no longer exists."))
-    if not view.lease.workspace.is_configured:
-        return Verdict(end=(CloseCode.MISSING, "The display of this workspace is not enabled."))
-    key = (question.workspace_id, question.user_id, question.client_id)
-    if newest.get(key, 0) > question.stream_id:
-        return Verdict(end=(CloseCode.SUPERSEDED, "This display was opened again elsewhere."))
-    if Seen.of(view) == question.seen:
-        return Verdict(view)
-    user = User.objects.filter(pk=question.user_id).first()
-    if user is None:  # deleted since the last look at accounts
-        return Verdict(end=(CloseCode.FORBIDDEN, _NO_ACCOUNT))
-    return Verdict(view, _control(question, view, user), _cause(question, view))
+class _Pass:
+    """What one pass reads for all questions together, and its verdict about each."""
+
+    def __init__(self, questions: list[Question]) -> None:
+        self._views = presenters.read({question.workspace_id for question in questions})
+        self._newest = _newest_streams(questions)
+        told = [question for question in questions if self._is_news(question)]
+        self._users = User.objects.in_bulk({question.user_id for question in told})
+        self._permissions = access.permission_table(
+            self._users.values(), {question.workspace_id for question in told}
+        )
+        # Many watch the same desktop: each question about the past is asked once.
+        self._end_of = cache(leases.end_of)
+        self._newest_transition = cache(_newest_transition)
+
+    def verdict(self, question: Question) -> Verdict:
+        """Judge one stream."""
+        view = self._views.get(question.workspace_id)
+        if view is None:
+            return Verdict(end=(CloseCode.MISSING, "This workspace no longer exists."))
+        if not view.lease.workspace.is_configured:
+            return Verdict(end=(CloseCode.MISSING, "The display of this workspace is not enabled."))
+        key = (question.workspace_id, question.user_id, question.client_id)
+        if self._newest.get(key, 0) > question.stream_id:
+            return Verdict(end=(CloseCode.SUPERSEDED, "This display was opened again elsewhere."))
+        if Seen.of(view) == question.seen:
+            return Verdict(view)
+        user = self._users.get(question.user_id)
+        if user is None:  # deleted since the last look at accounts
+            return Verdict(end=(CloseCode.FORBIDDEN, _NO_ACCOUNT))
+        return Verdict(view, self._control(question, view, user), self._cause(question, view))
+
+    def _is_news(self, question: Question) -> bool:
+        view = self._views.get(question.workspace_id)
+        return view is not None and Seen.of(view) != question.seen
+
+    def _control(self, question: Question, view: LeaseView, user: User) -> Json:
+        can = self._permissions[user.pk, question.workspace_id]
+        return presenters.control(view, presenters.Viewer(user, question.client_id, can))
+
+    def _cause(self, question: Question, view: LeaseView) -> Cause:
+        """Why this page is told: what ended its own epoch counts before what happened last."""
+        is_mine = view.is_held_by(question.user_id, question.client_id)
+        if question.driven_epoch is not None and not is_mine:
+            ended = self._end_of(question.workspace_id, question.driven_epoch)
+            return _told(ended) if ended else Cause(EndReason.EXPIRED)
+        seen = question.seen
+        if seen and (seen.epoch, seen.is_held) == (view.lease.epoch, view.is_held):
+            return Cause()  # renewed, or the holder came or went
+        if seen and seen.version == view.lease.version:
+            return Cause(EndReason.EXPIRED)  # by time alone: nobody has recorded it yet
+        newest = self._newest_transition(question.workspace_id)
+        return _told(newest) if newest else Cause()
 
 
-def _control(question: Question, view: LeaseView, user: User) -> Json:
-    can = access.permissions(user, view.lease.workspace)
-    return presenters.control(view, presenters.Viewer(user, question.client_id, can))
-
-
-def _cause(question: Question, view: LeaseView) -> Cause:
-    """Why this page is told: what ended its own epoch counts before what happened last."""
-    is_mine = view.is_held_by(question.user_id, question.client_id)
-    if question.driven_epoch is not None and not is_mine:
-        ended = leases.end_of(question.workspace_id, question.driven_epoch)
-        return _told(ended) if ended else Cause(EndReason.EXPIRED)
-    seen = question.seen
-    if seen and (seen.epoch, seen.is_held) == (view.lease.epoch, view.is_held):
-        return Cause()  # renewed, or the holder came or went
-    if seen and seen.version == view.lease.version:
-        return Cause(EndReason.EXPIRED)  # by time alone: nobody has recorded it yet
-    transitions = ControlEvent.objects.filter(workspace=question.workspace_id)
-    newest = transitions.exclude(what=ControlEvent.What.REFUSED).order_by("-id").first()
-    return _told(newest) if newest else Cause()
+def _newest_transition(workspace_id: int) -> ControlEvent | None:
+    transitions = ControlEvent.objects.filter(workspace=workspace_id)
+    return transitions.exclude(what=ControlEvent.What.REFUSED).order_by("-id").first()
 
 
 def _told(event: ControlEvent) -> Cause:
@@ -290,31 +323,38 @@ def _told(event: ControlEvent) -> Cause:
 
 def _check_access(questions: list[Question]) -> dict[Question, Verdict]:
     """Find the streams whose user, grant or login is gone, and end the leases they held."""
+    workspaces = {question.workspace_id for question in questions}
     users = User.objects.in_bulk({question.user_id for question in questions})
+    logins = access.standing_logins(
+        (users[question.user_id], question.session_key)
+        for question in questions
+        if question.user_id in users
+    )
+    table = access.permission_table(users.values(), workspaces)
     refused = {}
     for question in questions:
-        problem = _problem(question, users.get(question.user_id))
+        problem = _problem(question, users.get(question.user_id), logins, table)
         if problem:
             refused[question] = Verdict(end=(CloseCode.FORBIDDEN, problem))
-    _end_leases_without_access({question.workspace_id for question in questions})
+    leases.end_lost_access(leases.without_access(leases.held().filter(workspace__in=workspaces)))
     return refused
 
 
-def _problem(question: Question, user: User | None) -> str | None:
+def _problem(
+    question: Question,
+    user: User | None,
+    logins: set[tuple[int, str]],
+    table: dict[tuple[int, int], access.Permissions],
+) -> str | None:
     if user is None or not user.is_active:
         return _NO_ACCOUNT
-    if not access.is_logged_in(user, question.session_key):
+    if (user.pk, question.session_key) not in logins:
         login = access.login_id(question.session_key)
         leases.end_access(question.workspace_id, question.user_id, login)
         return "You are signed out."
-    if not access.permissions_of(user, [question.workspace_id])[question.workspace_id].observe:
+    if not table[user.pk, question.workspace_id].observe:
         return "You may not watch this workspace any more."
     return None
-
-
-def _end_leases_without_access(workspace_ids: Iterable[int]) -> None:
-    held = leases.held().filter(workspace__in=list(workspace_ids))
-    leases.end_lost_access(lease for lease in held if leases.has_lost_access(lease))
 
 
 def _newest_streams(questions: list[Question]) -> dict[tuple[int, int, str], int]:
@@ -329,13 +369,15 @@ def _newest_streams(questions: list[Question]) -> dict[tuple[int, int, str], int
 
 
 def _stamp(questions: list[Question]) -> None:
-    """Say that these streams live; one write for all, and one for each that has had input."""
-    rows = DisplayStream.objects.filter(pk__in=[question.stream_id for question in questions])
-    rows.update(stamped_at=Now())
-    for question in questions:
-        if question.input_age is not None:
-            newest = Now() - timedelta(seconds=question.input_age)
-            DisplayStream.objects.filter(pk=question.stream_id).update(last_input_at=newest)
+    """Say, in one write, that these streams live, and when they last had input."""
+    inputs = [
+        When(pk=question.stream_id, then=Now() - timedelta(seconds=question.input_age))
+        for question in questions
+        if question.input_age is not None
+    ]
+    DisplayStream.objects.filter(pk__in=[question.stream_id for question in questions]).update(
+        stamped_at=Now(), last_input_at=Case(*inputs, default=F("last_input_at"))
+    )
 
 
 def tidy() -> None:

@@ -375,4 +375,4 @@ def test_a_new_grant_or_a_changed_workspace_is_announced(
         WorkspaceGrant.objects.create(workspace=desk, user=stranger, role=Role.OBSERVER)
         WorkspaceGrant.objects.all().delete()
         desk.save()
-    assert sent == [{"type": "changed", "workspace_id": desk.pk}] * 3
+    assert sent == [{"type": "access"}] * 3

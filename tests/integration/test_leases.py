@@ -815,7 +815,7 @@ def test_a_transition_is_announced_after_commit_and_a_refusal_or_renewal_is_not(
     with django_capture_on_commit_callbacks(execute=True):
         take(desk, tab(operator))
         assert sent == []
-    assert sent == [{"type": "changed", "workspace_id": desk.pk}]
+    assert sent == [{"type": "lease", "workspace_id": desk.pk, "version": lease_of(desk).version}]
     with django_capture_on_commit_callbacks(execute=True):
         take(desk, tab(operator), epoch=1)
         refusal(take, desk, tab(colleague))

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, connection
 from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 
 from controlplane import events, leases, watch
 from controlplane.closecodes import CloseCode
@@ -343,16 +344,24 @@ def test_a_pass_notes_when_there_was_input(asked: Question) -> None:
     assert not DisplayStream.objects.filter(last_input_at=None).exists()
 
 
-def test_a_pass_over_many_quiet_streams_costs_as_many_queries_as_over_one(
-    desk: Workspace, django_assert_num_queries: Any
+@pytest.mark.parametrize("checks_access", [False, True])
+@pytest.mark.parametrize("is_news", [False, True])
+def test_a_pass_over_many_streams_costs_as_many_queries_as_over_one(
+    checks_access: bool, is_news: bool, desk: Workspace, operator: User
 ) -> None:
     questions = []
     for number in range(10):
         browser = Browser(person(f"person-{number}", role=Role.OBSERVER))
-        questions.append(answered(question_of(desk, browser)))
+        questions.append(replace(answered(question_of(desk, browser)), input_age=1.0))
+    if is_news:
+        leases.acquire(desk, tab(operator), ttl=300)
+    counts = []
     for several in (questions[:1], questions):
-        with django_assert_num_queries(4):
-            examine(several, False)
+        with CaptureQueriesContext(connection) as queries:
+            verdicts = examine(several, checks_access)
+        assert all(bool(verdict.control) == is_news for verdict in verdicts.values())
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
 
 
 def test_rows_that_nobody_has_stamped_for_a_day_are_removed(
@@ -382,6 +391,7 @@ class FakeStream:
         self.workspace_id = workspace_id
         self.gate = Gate()
         self.answers: list[Verdict] = []
+        self.seen_version = 1
 
     def question(self) -> Question:
         return Question(id(self), self.workspace_id, 1, THIS_TAB, "", "observe", None, None, None)
@@ -480,8 +490,26 @@ async def test_a_notice_shuts_the_gates_of_its_workspace_at_once(
 ) -> None:
     concerned, other = await joined(the_watch, 1), await joined(the_watch, 2)
     database.flows.clear()
-    the_watch.notice(1)
+    the_watch.notice(1, version=concerned.seen_version + 1)
     assert (concerned.gate.is_open, other.gate.is_open) == (False, True)
+
+
+async def test_a_notice_of_what_has_been_read_already_interrupts_nobody(
+    the_watch: Watch, database: FakeDatabase
+) -> None:
+    stream = await joined(the_watch)
+    database.flows.clear()
+    the_watch.notice(1, version=stream.seen_version)
+    assert stream.gate.is_open
+
+
+async def test_a_change_of_access_interrupts_nobody_until_it_has_been_read(
+    the_watch: Watch, database: FakeDatabase
+) -> None:
+    stream = await joined(the_watch)
+    database.flows.clear()
+    the_watch.notice_access()
+    assert stream.gate.is_open
 
 
 async def test_only_a_read_that_began_after_the_notice_opens_the_gate_again(
@@ -493,7 +521,7 @@ async def test_only_a_read_that_began_after_the_notice_opens_the_gate_again(
     entered, told = database.entered, len(stream.answers)
     await await_until(lambda: database.entered > entered or the_watch.wake(), "a slow read")
     told = len(stream.answers)
-    the_watch.notice(1)  # while that read is under way
+    the_watch.notice(1, stream.seen_version + 1)  # while that read is under way
     assert not stream.gate.is_open
     seen_at_answers: list[bool] = []
     real = stream.answer
@@ -516,7 +544,7 @@ async def test_notices_come_over_the_channel_layer(
     layer: Any = events.channel_layer()
     await await_until(lambda: layer.groups.get(events.GROUP), "the watch listens")
     told = len(stream.answers)
-    await layer.group_send(events.GROUP, {"type": "changed", "workspace_id": 1})
+    await layer.group_send(events.GROUP, {"type": "access"})
     await await_until(lambda: len(stream.answers) > told, "an answer to the notice")
     assert database.passes[-1][1] is True
 
@@ -529,7 +557,7 @@ async def test_an_announcement_reaches_the_watch(
     layer: Any = events.channel_layer()
     await await_until(lambda: layer.groups.get(events.GROUP), "the watch listens")
     told = len(stream.answers)
-    await asyncio.to_thread(events._broker.send, {"type": "changed", "workspace_id": 7})
+    await asyncio.to_thread(events._broker.send, {"type": "lease", "workspace_id": 7, "version": 1})
     await await_until(lambda: len(stream.answers) > told, "an answer to the announcement")
 
 
@@ -605,7 +633,7 @@ async def test_a_notice_to_a_blind_watch_leaves_the_gate_shut(
     database.failure = OperationalError("gone")
     await await_until(lambda: the_watch._is_blind, "the watch is blind")
     assert stream.gate.is_open  # the fence has not passed
-    the_watch.notice(1)
+    the_watch.notice(1, stream.seen_version + 1)
     entered = database.entered
     await await_until(lambda: database.entered > entered + 2, "failing reads")
     assert not stream.gate.is_open
@@ -613,13 +641,13 @@ async def test_a_notice_to_a_blind_watch_leaves_the_gate_shut(
     await await_until(lambda: stream.gate.is_open, "the gate opens again")
 
 
-async def test_access_is_looked_at_in_the_first_pass_after_a_notice_and_every_few_seconds(
+async def test_access_is_looked_at_in_the_first_pass_after_such_a_notice_and_every_few_seconds(
     the_watch: Watch, database: FakeDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = await joined(the_watch)
     await await_until(lambda: len(database.passes) > 3, "a few passes")
     assert [checks for _, checks in database.passes][:3] == [True, False, False]
-    the_watch.notice(99)
+    the_watch.notice_access()
     passes = len(database.passes)
     await await_until(lambda: len(database.passes) > passes + 2, "a few passes")
     assert True in [checks for _, checks in database.passes[passes:]]
