@@ -22,30 +22,62 @@ from controlplane.models import (
     DisplayStream,
     Workspace,
     WorkspaceGrant,
+    validate_headers,
 )
 from controlplane.presenters import LeaseView
 
 
-class WorkspaceForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs only
-    """A workspace; its password can be set, but is never shown."""
-
-    new_password = forms.CharField(
-        label="VNC password",
+def _secret(label: str, help_text: str, widget: type[forms.Widget]) -> forms.CharField:
+    return forms.CharField(
+        label=label,
         required=False,
         strip=False,
-        widget=forms.PasswordInput(render_value=False, attrs={"autocomplete": "new-password"}),
-        help_text="Leave empty to keep the stored one. VNC looks at 8 characters only.",
+        widget=widget(attrs={"autocomplete": "new-password"}),
+        help_text=f"{help_text} Stored encrypted, never shown; empty keeps what is stored.",
+    )
+
+
+class WorkspaceForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs only
+    """A workspace; its secrets can be set, but are never shown."""
+
+    new_password = _secret("VNC password", "VNC looks at 8 characters only.", forms.PasswordInput)
+    new_query = _secret(
+        "Query of the address", "For websockify's token plugins: token=….", forms.PasswordInput
+    )
+    new_headers = _secret(
+        "Headers", "“Name: value” lines for websockify or what stands before it.", forms.Textarea
     )
 
     class Meta:
         model = Workspace
         fields = ["name", "slug", "upstream_url", "enabled"]
 
-    def save(self, commit: bool = True) -> Any:
-        """Save; an empty password field keeps what is stored."""
-        if self.cleaned_data["new_password"]:
-            self.instance.vnc_password = self.cleaned_data["new_password"]
-        return super().save(commit)
+    def clean_new_query(self) -> str:
+        """Take it with or without its question mark."""
+        return str(self.cleaned_data["new_query"]).strip().lstrip("?")
+
+    def clean_new_headers(self) -> str:
+        """Check each line."""
+        text: str = self.cleaned_data["new_headers"]
+        validate_headers(text)
+        return text
+
+    def _post_clean(self) -> None:
+        """Give the instance its address and secrets together: a new address loses the old ones."""
+        before = self.instance.upstream_url
+        super()._post_clean()  # type: ignore[misc]  # not in the stubs
+        after, self.instance.upstream_url = self.instance.upstream_url, before
+        self.instance.point_to(after)
+        for field, name in _SECRETS_OF_FORM.items():
+            if self.cleaned_data.get(field):
+                setattr(self.instance, name, self.cleaned_data[field])
+
+
+_SECRETS_OF_FORM = {
+    "new_password": "vnc_password",
+    "new_query": "upstream_query",
+    "new_headers": "upstream_headers",
+}
 
 
 class GrantInline(admin.TabularInline):  # type: ignore[type-arg]  # generic in the stubs only
@@ -80,10 +112,10 @@ class WorkspaceAdmin(TakesRowsAlong, admin.ModelAdmin):  # type: ignore[type-arg
 
     form = WorkspaceForm
     inlines = [GrantInline]
-    list_display = ["name", "slug", "upstream_url", "enabled", "display_status"]
+    list_display = ["name", "slug", "shown_upstream", "enabled", "display_status"]
     list_filter = ["enabled", "display_status"]
     search_fields = ["name", "slug", "upstream_url"]
-    readonly_fields = ["display_status", "display_checked_at"]
+    readonly_fields = ["shown_upstream", "display_status", "display_checked_at"]
     prepopulated_fields = {"slug": ["name"]}
 
 

@@ -28,23 +28,24 @@ def novnc_is_installed(app_configs: object, **kwargs: Any) -> list[CheckMessage]
 
 
 @register(Tags.database)
-def passwords_are_readable(
+def secrets_are_readable(
     app_configs: object, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
-    """W001: passwords that were stored with a SECRET_KEY we no longer have."""
+    """W001: secrets that were stored with a SECRET_KEY we no longer have."""
     if not databases:
         return []
     try:
-        unreadable = [each.slug for each in Workspace.objects.all() if each.has_unreadable_password]
+        unreadable = [each.slug for each in Workspace.objects.all() if each.unreadable_secrets]
     except DatabaseError:
         return []  # not migrated, or away: other checks and commands say so
     if not unreadable:
         return []
     return [
         CheckWarning(
-            f"{len(unreadable)} stored VNC password(s) cannot be read: {', '.join(unreadable)}.",
+            f"The stored secrets of {len(unreadable)} workspace(s) cannot be read: "
+            f"{', '.join(unreadable)}.",
             hint="Put the former SECRET_KEY into SECRET_KEY_FALLBACKS and run: "
-            "manage.py reencrypt; or set the passwords anew.",
+            "manage.py reencrypt; or set them anew.",
             id="controlplane.W001",
         )
     ]

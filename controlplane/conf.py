@@ -5,13 +5,16 @@ A bad value stops the start with a message that names the setting.
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from environs import Env, EnvError, FileAwareEnv
 from marshmallow.validate import Range
 
+from controlplane.destinations import ANYWHERE, Destinations, parse_destinations
 from controlplane.exceptions import ConfigError
 
 MAX_LEASE_SECONDS = 3600
@@ -39,6 +42,8 @@ class DisplaySettings:
     clipboard_bytes: int = 256 * 1024  # longer clipboard text is not sent to the desktop
     max_streams_per_user: int = 20
     max_streams_per_workspace: int = 50
+    upstream_allow: Destinations = ANYWHERE  # where desktops may be
+    upstream_ca_file: Path | None = None  # for wss://, instead of the system's authorities
 
     @property
     def min_lease_seconds(self) -> float:
@@ -90,13 +95,27 @@ def load(env: Env) -> DisplaySettings:
     return settings
 
 
-def _read(env: Env, field: str, kind: object) -> int | float | None:
+def _read(env: Env, field: str, kind: object) -> Any:
     name = f"DISPLAY_{field.upper()}"
     if not env.str(name, ""):
         return None
-    if kind == "int":
-        return env.int(name, validate=_POSITIVE)
-    return env.float(name, validate=_POSITIVE)
+    match kind:
+        case "int":
+            return env.int(name, validate=_POSITIVE)
+        case "float":
+            return env.float(name, validate=_POSITIVE)
+        case "Destinations":
+            return parse_destinations(name, env.list(name))
+        case _:
+            return _ca_file(name, env.path(name))
+
+
+def _ca_file(name: str, path: Path) -> Path:
+    try:
+        ssl.create_default_context(cafile=path)
+    except (OSError, ssl.SSLError):
+        raise ConfigError(name, "must name a readable file with PEM certificates") from None
+    return path
 
 
 def _check_relations(settings: DisplaySettings) -> None:

@@ -12,10 +12,11 @@ from django.utils.crypto import salted_hmac
 
 from controlplane import upstream
 from controlplane.dbthreads import DatabaseThreads
+from controlplane.destinations import parse_url
 from controlplane.exceptions import CredentialsRefused, UpstreamError
-from controlplane.models import DisplayStatus, Workspace
+from controlplane.models import SECRET_FIELDS, DisplayStatus, Workspace
 from controlplane.rfb.handshake import ServerInit
-from controlplane.upstream import Upstream
+from controlplane.upstream import Dialling, Target, Upstream
 
 logger = logging.getLogger(__name__)
 
@@ -35,16 +36,11 @@ async def dial(workspace: Workspace, threads: DatabaseThreads) -> tuple[Upstream
     """Connect to the workspace's desktop and note how that went.
 
     Raises UpstreamError and its kin. Refused credentials are not tried again for 60 s, or until
-    the address or the password changes.
+    the address or one of its secrets changes.
     """
     await threads.run(check_credentials, workspace)
     try:
-        connected = await upstream.dial(
-            workspace.upstream_url,
-            workspace.vnc_password,
-            connect_seconds=settings.DISPLAY.connect_seconds,
-            keepalive_seconds=settings.DISPLAY.upstream_ping_seconds,
-        )
+        connected = await upstream.dial(_target(workspace), _dialling())
     except UpstreamError as error:
         logger.warning("desktop of %s: %s", workspace.slug, error)
         await threads.run(note, workspace, Finding(error=error))
@@ -53,11 +49,30 @@ async def dial(workspace: Workspace, threads: DatabaseThreads) -> tuple[Upstream
     return connected
 
 
+def _target(workspace: Workspace) -> Target:
+    return Target(
+        parse_url(workspace.upstream_url),
+        password=workspace.vnc_password,
+        query=workspace.upstream_query,
+        headers=workspace.headers,
+    )
+
+
+def _dialling() -> Dialling:
+    display = settings.DISPLAY
+    return Dialling(
+        connect_seconds=display.connect_seconds,
+        keepalive_seconds=display.upstream_ping_seconds,
+        destinations=display.upstream_allow,
+        ca_file=display.upstream_ca_file,
+    )
+
+
 def check_credentials(workspace: Workspace) -> None:
     """Raise CredentialsRefused where dialling would be pointless or would lock us out."""
-    if workspace.has_unreadable_password:
+    if workspace.unreadable_secrets:
         raise CredentialsRefused(
-            "authentication", "the stored password cannot be read with the present SECRET_KEY"
+            "authentication", "the stored secrets cannot be read with the present SECRET_KEY"
         )
     is_resting = Workspace.objects.filter(
         pk=workspace.pk,
@@ -86,9 +101,9 @@ def note(workspace: Workspace, finding: Finding) -> None:
 
 
 def _fingerprint(workspace: Workspace) -> str:
-    """Tell one address and password from another, without giving either away."""
+    """Tell one address and its secrets from another, without giving them away."""
     return salted_hmac(
         "controlplane.credentials",
-        f"{workspace.upstream_url}\n{workspace.vnc_password}",
+        "\n".join([workspace.upstream_url, *(getattr(workspace, name) for name in SECRET_FIELDS)]),
         algorithm="sha256",
     ).hexdigest()

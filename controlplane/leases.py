@@ -28,6 +28,7 @@ from django.db.models.functions import Now
 
 from controlplane import access, events
 from controlplane.models import (
+    SECRET_FIELDS,
     ControlEvent,
     Controller,
     DisplayControlLease,
@@ -230,7 +231,7 @@ def _deciding(workspace: Workspace) -> Iterator[_Case]:
 
 
 # Now() is the time of its own statement: after the lock, not at the transaction's start.
-_FRESH_WORKSPACE = Workspace.objects.annotate(db_now=Now()).defer("vnc_password")
+_FRESH_WORKSPACE = Workspace.objects.annotate(db_now=Now()).defer(*SECRET_FIELDS)
 
 
 def _write(case: _Case) -> None:

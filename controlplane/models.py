@@ -5,6 +5,7 @@ Lease rows are written by ``leases.py`` alone. Times are the database's clock.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.conf import settings
@@ -13,9 +14,9 @@ from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from controlplane.destinations import parse_url
 from controlplane.exceptions import UpstreamError
 from controlplane.fields import EncryptedTextField, UnreadableSecret
-from controlplane.upstream import parse_url
 
 CLIENT_ID_PATTERN = r"^[A-Za-z0-9_-]{8,64}$"
 MAX_NOTE_LENGTH = 500
@@ -59,9 +60,25 @@ class DisplayStatus(models.TextChoices):
 def validate_upstream_url(url: str) -> None:
     """Raise ValidationError unless ``url`` names a desktop that a stream could dial."""
     try:
-        parse_url(url)
+        settings.DISPLAY.upstream_allow.check(parse_url(url))
     except UpstreamError as error:
         raise ValidationError(error.detail) from None
+
+
+def validate_headers(text: str) -> None:
+    """Raise ValidationError unless ``text`` is lines of ``Name: value``; never repeats a value."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        match = _HEADER.fullmatch(line)
+        if line.strip() and not match:
+            raise ValidationError(f"Line {number} is not “Name: value”.")
+        if match and _OF_THE_HANDSHAKE.match(match["name"]):
+            raise ValidationError(f"Line {number}: {match['name']} belongs to the handshake.")
+
+
+_HEADER = re.compile(r"(?P<name>[A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*(?P<value>[\x20-\x7e]*)")
+_OF_THE_HANDSHAKE = re.compile(r"(host|upgrade|connection|sec-websocket-.*)$", re.IGNORECASE)
+
+SECRET_FIELDS = ("vnc_password", "upstream_query", "upstream_headers")
 
 
 class Workspace(models.Model):
@@ -73,7 +90,12 @@ class Workspace(models.Model):
         max_length=500,
         blank=True,
         validators=[validate_upstream_url],
-        help_text="tcp://host:port of a VNC server, or ws://, wss:// of websockify.",
+        help_text="tcp://host:port or unix:///path of a VNC server; ws://, wss:// of websockify.",
+    )
+    # For websockify's token plugins, and proxies before it.
+    upstream_query = EncryptedTextField("address's query", blank=True, default="")
+    upstream_headers = EncryptedTextField(
+        "address's headers", blank=True, default="", validators=[validate_headers]
     )
     vnc_password = EncryptedTextField(
         "VNC password",
@@ -102,7 +124,12 @@ class Workspace(models.Model):
         return self.name
 
     def save(self, **kwargs: Any) -> None:
-        """Save; a new workspace gets its lease row in the same transaction."""
+        """Save; a new workspace gets its lease row in the same transaction.
+
+        A query in the address may be a secret: it is kept encrypted, beside it.
+        """
+        if "?" in self.upstream_url:
+            self.point_to(self.upstream_url)
         with transaction.atomic():
             is_new = self._state.adding
             super().save(**kwargs)
@@ -114,10 +141,31 @@ class Workspace(models.Model):
         """Whether a stream could be opened at all."""
         return self.enabled and bool(self.upstream_url)
 
+    def point_to(self, url: str) -> None:
+        """Change the address. The old one's query and headers are not for another's eyes."""
+        address, has_query, query = url.partition("?")
+        if address != self.upstream_url.partition("?")[0]:
+            self.upstream_query = self.upstream_headers = ""
+        if has_query:
+            self.upstream_query = query
+        self.upstream_url = address
+
     @property
-    def has_unreadable_password(self) -> bool:
-        """Whether the password was stored with a SECRET_KEY that we no longer have."""
-        return isinstance(self.vnc_password, UnreadableSecret)
+    def shown_upstream(self) -> str:
+        """The address as people may see it: that there are secrets, and not which."""
+        query = "?••••" if self.upstream_query else ""
+        return f"{self.upstream_url}{query}{' with headers' if self.upstream_headers else ''}"
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """The headers to send to websockify, as (name, value)."""
+        found = (_HEADER.fullmatch(line) for line in self.upstream_headers.splitlines())
+        return tuple((match["name"], match["value"]) for match in found if match)
+
+    @property
+    def unreadable_secrets(self) -> list[str]:
+        """The secrets that were stored with a SECRET_KEY that we no longer have."""
+        return [name for name in SECRET_FIELDS if isinstance(getattr(self, name), UnreadableSecret)]
 
 
 class WorkspaceGrant(models.Model):

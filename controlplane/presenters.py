@@ -16,6 +16,7 @@ from django.db.models.functions import Concat, Now
 
 from controlplane import access, leases
 from controlplane.models import (
+    SECRET_FIELDS,
     ControlEvent,
     Controller,
     DisplayControlLease,
@@ -105,7 +106,7 @@ def lease_rows() -> QuerySet[DisplayControlLease]:
         closed_at=None,
     ).order_by("-id")
     rows = DisplayControlLease.objects.select_related("holder", "workspace")
-    return rows.defer("workspace__vnc_password").annotate(
+    return rows.defer(*(f"workspace__{name}" for name in SECRET_FIELDS)).annotate(
         db_now=Now(),
         holder_stamped_at=Subquery(of_holder.values("stamped_at")[:1]),
         last_input_at=Subquery(of_holder.values("last_input_at")[:1]),

@@ -1,4 +1,4 @@
-"""Connections to desktops: ``tcp://`` to a VNC server, ``ws://`` and ``wss://`` to websockify.
+"""Connections to desktops: ``tcp://``, ``unix://`` to a VNC server, ``ws[s]://`` to websockify.
 
 ``dial`` connects and completes the RFB handshake; what comes back is an ``Upstream`` to which a
 ``Receiver`` is attached. Every wait has a time limit; every failure names its step.
@@ -7,21 +7,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Protocol, cast
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol, cast
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.typing import Subprotocol
 
-from controlplane.exceptions import UpstreamError, UpstreamTimeout
+from controlplane.destinations import ANYWHERE, UNIX, Address, Destinations
+from controlplane.exceptions import CredentialsRefused, UpstreamError, UpstreamTimeout
 from controlplane.rfb.handshake import ServerInit, UpstreamHandshake
 
-DEFAULT_PORTS = {"tcp": 5900, "ws": 80, "wss": 443}
 RECEIVE_BYTES = 256 * 1024
 SEND_BUFFER_BYTES = 32 * 1024  # small: what the kernel holds can no longer be withdrawn
 CLOSE_SECONDS = 1.0
@@ -29,33 +31,34 @@ MAX_FRAME_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """Where a desktop is. ``url`` is what was configured; it carries no secret."""
+class Target:
+    """One desktop to dial, with its secrets: none of them is in its repr.
 
-    scheme: str
-    host: str
-    port: int
-    url: str
+    ``query`` and ``headers`` are for websockify's token plugins and proxies before it.
+    """
+
+    address: Address
+    password: str = field(default="", repr=False)
+    query: str = field(default="", repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+
+    @property
+    def websocket_uri(self) -> str:
+        """The address as websockify gets it."""
+        return f"{self.address.url}?{self.query}" if self.query else self.address.url
 
 
-def parse_url(url: str) -> Address:
-    """Return the address that ``url`` names, or raise UpstreamError (step ``resolve``)."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise UpstreamError("resolve", f"“{url}” is not an address: {error}") from None
-    if parts.scheme not in DEFAULT_PORTS:
-        raise UpstreamError("resolve", f"“{url}” must start with tcp://, ws:// or wss://")
-    if not parts.hostname:
-        raise UpstreamError("resolve", f"“{url}” names no host")
-    if port == 0:
-        raise UpstreamError("resolve", f"“{url}”: there is no port 0")
-    if parts.username or parts.password:
-        raise UpstreamError("resolve", "the address must not contain a user or a password")
-    if parts.scheme == "tcp" and (parts.path.strip("/") or parts.query):
-        raise UpstreamError("resolve", f"“{url}”: tcp:// takes a host and a port only")
-    return Address(parts.scheme, parts.hostname, port or DEFAULT_PORTS[parts.scheme], url)
+@dataclass(frozen=True, slots=True)
+class Dialling:
+    """How to dial: time limits in seconds, where to, and whose certificates count for wss://.
+
+    ``ca_file`` stands instead of the system's certificate authorities.
+    """
+
+    connect_seconds: float = 10
+    keepalive_seconds: float = 30
+    destinations: Destinations = ANYWHERE
+    ca_file: Path | None = None
 
 
 class Receiver(Protocol):
@@ -139,8 +142,8 @@ class _ReceiveBuffer:
     view = memoryview(bytearray(RECEIVE_BYTES))
 
 
-class TcpUpstream(Upstream, asyncio.BufferedProtocol):
-    """A VNC server over TCP."""
+class SocketUpstream(Upstream, asyncio.BufferedProtocol):
+    """A VNC server over TCP or a unix socket."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,22 +152,14 @@ class TcpUpstream(Upstream, asyncio.BufferedProtocol):
         self._closed = asyncio.Event()
 
     @classmethod
-    async def open(cls, address: Address, keepalive: float) -> TcpUpstream:
-        """Connect to any of the host's addresses, resolved anew."""
+    async def open(cls, sock: socket.socket, target: Target, how: Dialling) -> SocketUpstream:
+        """Take over a connected socket."""
         loop = asyncio.get_running_loop()
-        _, upstream = await loop.create_connection(cls, address.host, address.port)
-        upstream._tune(keepalive)
+        if sock.family == socket.AF_UNIX:
+            _, upstream = await loop.create_unix_connection(cls, sock=sock)
+        else:
+            _, upstream = await loop.create_connection(cls, sock=sock)
         return upstream
-
-    def _tune(self, keepalive: float) -> None:
-        assert self._transport is not None
-        sock: socket.socket = self._transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(keepalive)))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(keepalive / 3)))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-        self._transport.set_write_buffer_limits(high=0)
 
     @property
     def is_writable(self) -> bool:
@@ -186,6 +181,7 @@ class TcpUpstream(Upstream, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
+        self._transport.set_write_buffer_limits(high=0)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return _ReceiveBuffer.view
@@ -230,22 +226,23 @@ class WebsockifyUpstream(Upstream):
         ]
 
     @classmethod
-    async def open(cls, address: Address, keepalive: float) -> WebsockifyUpstream:
-        """Open the websocket; a peer that answers no ping within ``keepalive`` is lost."""
+    async def open(cls, sock: socket.socket, target: Target, how: Dialling) -> WebsockifyUpstream:
+        """Open the websocket; a peer that answers no ping within the keepalive is lost."""
         connection = await _ConnectOnce(
-            address.url,
+            target.websocket_uri,
+            sock=sock,
+            ssl=_tls(how.ca_file) if target.address.scheme == "wss" else None,
+            additional_headers=list(target.headers),
+            user_agent_header=None,
             subprotocols=[Subprotocol("binary")],
             compression=None,
             proxy=None,
             max_size=MAX_FRAME_BYTES,
             open_timeout=None,  # dial() has the time limit for all steps together
-            ping_interval=keepalive,
-            ping_timeout=keepalive,
+            ping_interval=how.keepalive_seconds,
+            ping_timeout=how.keepalive_seconds,
             close_timeout=CLOSE_SECONDS,
         )
-        sock: socket.socket | None = connection.transport.get_extra_info("socket")
-        if sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         return cls(connection)
 
     @property
@@ -297,24 +294,21 @@ class WebsockifyUpstream(Upstream):
                 self._receiver.upstream_writable()
 
 
-async def dial(
-    url: str, password: str, *, connect_seconds: float, keepalive_seconds: float
-) -> tuple[Upstream, ServerInit]:
+async def dial(target: Target, how: Dialling) -> tuple[Upstream, ServerInit]:
     """Connect, authenticate, and read ServerInit: the desktop is then ready for messages.
 
     Raises UpstreamError, UpstreamTimeout or CredentialsRefused, each with the step it failed at.
     """
-    address = parse_url(url)
     upstream: Upstream | None = None
-    handshake = UpstreamHandshake(password or None)
+    handshake = UpstreamHandshake(target.password or None)
     try:
-        async with asyncio.timeout(connect_seconds):
-            upstream = await _open(address, keepalive_seconds)
+        async with asyncio.timeout(how.connect_seconds):
+            upstream = await _open(target, how)
             await _shake_hands(upstream, handshake)
     except TimeoutError:
         step = handshake.step if upstream else "connect"
         await _discard(upstream)
-        raise UpstreamTimeout(step, f"no answer within {connect_seconds:g} s") from None
+        raise UpstreamTimeout(step, f"no answer within {how.connect_seconds:g} s") from None
     except BaseException:
         await _discard(upstream)
         raise
@@ -326,19 +320,87 @@ async def _discard(upstream: Upstream | None) -> None:
         await asyncio.shield(upstream.close())
 
 
-async def _open(address: Address, keepalive: float) -> Upstream:
-    kind = TcpUpstream if address.scheme == "tcp" else WebsockifyUpstream
+async def _open(target: Target, how: Dialling) -> Upstream:
+    how.destinations.check(target.address)
+    kind = WebsockifyUpstream if target.address.scheme in {"ws", "wss"} else SocketUpstream
+    sock = await _connect(target.address, how)
     try:
-        return await kind.open(address, keepalive)
+        _tune(sock, how.keepalive_seconds)
+        return await kind.open(sock, target, how)
+    except ssl.SSLError as error:
+        raise UpstreamError("connect", f"TLS with {target.address}: {_reason(error)}") from None
+    except OSError as error:
+        raise UpstreamError("connect", f"{target.address}: {_reason(error)}") from None
+    except InvalidStatus as error:
+        raise _refused_upgrade(error.response.status_code) from None
+    except InvalidHandshake as error:
+        raise UpstreamError("connect", f"websockify did not agree: {error}") from None
+
+
+def _refused_upgrade(status: int) -> UpstreamError:
+    if status in {401, 403}:
+        return CredentialsRefused("connect", f"websockify refused the query or headers ({status})")
+    return UpstreamError("connect", f"websockify did not agree: HTTP {status}")
+
+
+async def _connect(address: Address, how: Dialling) -> socket.socket:
+    """Return a socket that is connected to the first of the host's addresses that answers."""
+    places = await _places(address, how.destinations)
+    seconds = how.connect_seconds / len(places)  # so that one that is silent does not use it up
+    for family, place in places:
+        try:
+            return await _connect_to(address, family, place, seconds)
+        except UpstreamError as error:
+            failure = error
+    raise failure
+
+
+async def _connect_to(address: Address, family: int, place: Any, seconds: float) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        async with asyncio.timeout(seconds):
+            await asyncio.get_running_loop().sock_connect(sock, place)
+    except TimeoutError:
+        sock.close()
+        raise UpstreamTimeout("connect", f"{address}: no answer within {seconds:g} s") from None
+    except OSError as error:
+        sock.close()
+        raise UpstreamError("connect", f"{address}: {_reason(error)}") from None
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _places(address: Address, destinations: Destinations) -> list[tuple[int, Any]]:
+    """Return the socket family and address of each place to try."""
+    if address.scheme == UNIX:
+        return [(socket.AF_UNIX, address.path)]
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
         raise UpstreamError("resolve", f"{address.host}: {error.strerror}") from None
-    except ssl.SSLError as error:
-        raise UpstreamError("connect", f"TLS with {address.host}: {error.reason}") from None
-    except OSError as error:
-        where = f"{address.host} port {address.port}"
-        raise UpstreamError("connect", f"{where}: {_reason(error)}") from None
-    except (InvalidHandshake, InvalidURI) as error:
-        raise UpstreamError("connect", f"websockify did not agree: {error}") from None
+    permitted = destinations.permitted(address.host, [str(info[4][0]) for info in found])
+    return [(info[0], info[4]) for info in found if info[4][0] in permitted]
+
+
+def _tune(sock: socket.socket, keepalive: float) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(keepalive)))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(keepalive / 3)))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+
+
+@lru_cache(maxsize=1)
+def _tls(ca_file: Path | None) -> ssl.SSLContext:
+    """Certificates are always verified. A changed file counts from the next start on."""
+    return ssl.create_default_context(cafile=ca_file)
 
 
 async def _shake_hands(upstream: Upstream, handshake: UpstreamHandshake) -> None:
@@ -354,4 +416,10 @@ async def _shake_hands(upstream: Upstream, handshake: UpstreamHandshake) -> None
 
 
 def _reason(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate does not count: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).lower()
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return str(error).lower() or type(error).__name__

@@ -268,6 +268,47 @@ def test_an_empty_password_field_keeps_what_is_stored(office: Client, desk: Work
     assert desk.vnc_password == " with blanks "
 
 
+def test_query_and_headers_are_stored_and_never_shown(office: Client, desk: Workspace) -> None:
+    save(
+        office,
+        desk,
+        upstream_url="ws://desk:6080/",
+        new_query="?token=geheim",
+        new_headers="X-Key: geheim\n",
+    )
+    desk.refresh_from_db()
+    assert (desk.upstream_query, desk.headers) == ("token=geheim", (("X-Key", "geheim"),))
+    page = text_of(office, WORKSPACES, "change", desk.pk)
+    assert "geheim" not in page
+    assert "ws://desk:6080/?•••• with headers" in page
+
+
+def test_a_new_address_loses_the_secrets_of_the_old_one(office: Client, desk: Workspace) -> None:
+    save(office, desk, upstream_url="ws://desk:6080/?token=geheim", new_headers="X-Key: geheim")
+    save(office, desk, upstream_url="ws://desk:6080/", name="Renamed")
+    desk.refresh_from_db()
+    assert (desk.upstream_url, desk.upstream_query) == ("ws://desk:6080/", "token=geheim")
+    save(office, desk, upstream_url="ws://elsewhere:6080/")
+    desk.refresh_from_db()
+    assert (desk.upstream_query, desk.headers) == ("", ())
+
+
+@pytest.mark.parametrize("headers", ["no colon", "Host: other", "X-Key: a\nUpgrade: b"])
+def test_bad_headers_are_refused_by_their_line(
+    headers: str, office: Client, desk: Workspace
+) -> None:
+    answer = save(office, desk, upstream_url="ws://desk/", new_headers=headers)
+    assert answer.status_code == 200
+    assert f"Line {headers.count(chr(10)) + 1}" in answer.content.decode()
+
+
+def test_an_address_that_is_not_allowed_is_refused_in_the_form(
+    office: Client, desk: Workspace
+) -> None:
+    answer = save(office, desk, upstream_url="tcp://169.254.169.254:80")
+    assert (answer.status_code, b"DISPLAY_UPSTREAM_ALLOW" in answer.content) == (200, True)
+
+
 def test_a_bad_address_is_refused_in_the_form(office: Client, desk: Workspace) -> None:
     answer = save(office, desk, upstream_url="http://desk")
     assert (answer.status_code, b"must start with tcp://" in answer.content) == (200, True)

@@ -83,6 +83,29 @@ def test_adding_again_changes_what_is_given_and_keeps_the_rest(desk: Workspace) 
     assert desk.vnc_password == "kept"
 
 
+def test_secrets_of_the_address_come_from_files_and_are_not_printed(
+    db: None, tmp_path: Path
+) -> None:
+    query, headers = tmp_path / "query", tmp_path / "headers"
+    query.write_text("?token=geheim\n")
+    headers.write_text("X-One: geheim\nX-Two: auch\n")
+    secrets = ("--query-file", query, "--headers-file", headers)
+    output = run("add_workspace", "desk", "--upstream", "ws://a:1/", *secrets)
+    assert output == "desk: added, ws://a:1/?•••• with headers\n"
+    workspace = Workspace.objects.get()
+    assert workspace.upstream_query == "token=geheim"
+    assert workspace.headers == (("X-One", "geheim"), ("X-Two", "auch"))
+    assert "with headers" in run("add_workspace", "desk", "--upstream", "ws://a:1/")
+    assert run("add_workspace", "desk", "--upstream", "ws://b:1/") == "desk: changed, ws://b:1/\n"
+
+
+def test_a_query_in_the_address_is_taken_for_a_secret(db: None) -> None:
+    output = run("add_workspace", "desk", "--upstream", "ws://a:1/?token=geheim")
+    assert output == "desk: added, ws://a:1/?••••\n"
+    workspace = Workspace.objects.get()
+    assert (workspace.upstream_url, workspace.upstream_query) == ("ws://a:1/", "token=geheim")
+
+
 @pytest.mark.parametrize(
     ("slug", "upstream", "expected"),
     [
@@ -90,6 +113,7 @@ def test_adding_again_changes_what_is_given_and_keeps_the_rest(desk: Workspace) 
         ("x" * 65, UPSTREAM, "slug: "),
         ("desk", "http://a", "upstream_url: "),
         ("desk", "tcp://a:x", "upstream_url: "),
+        ("desk", "tcp://169.254.169.254", "upstream_url: "),
         ("desk", "tcp://a:1/" + "x" * 500, "upstream_url: "),
     ],
 )

@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from controlplane import desktops
-from controlplane.checks import passwords_are_readable
+from controlplane.checks import secrets_are_readable
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.exceptions import CredentialsRefused
 from controlplane.fields import UnreadableSecret
@@ -69,7 +69,7 @@ def test_any_text_comes_back_as_it_was(password: str, desk: Workspace) -> None:
 
 def test_no_password_is_stored_as_nothing(desk: Workspace) -> None:
     assert (stored(), read().vnc_password) == ("", "")
-    assert not read().has_unreadable_password
+    assert read().unreadable_secrets == []
 
 
 def test_a_former_key_still_reads_and_the_newest_writes(lost_key: str, settings: Any) -> None:
@@ -82,7 +82,7 @@ def test_a_former_key_still_reads_and_the_newest_writes(lost_key: str, settings:
 
 def test_without_its_key_a_password_reads_as_unreadable(lost_key: str) -> None:
     workspace = read()
-    assert workspace.has_unreadable_password
+    assert workspace.unreadable_secrets == ["vnc_password"]
     assert isinstance(workspace.vnc_password, UnreadableSecret)
     assert workspace.vnc_password == ""
 
@@ -123,42 +123,54 @@ def test_a_ciphertext_that_was_changed_is_unreadable(secret: Workspace) -> None:
         cursor.execute(
             "UPDATE controlplane_workspace SET vnc_password = %s", [stored()[:-6] + "AAAAAA"]
         )
-    assert read().has_unreadable_password
+    assert read().unreadable_secrets == ["vnc_password"]
 
 
 def test_the_check_counts_and_names_what_cannot_be_read(lost_key: str) -> None:
     Workspace.objects.create(slug="fine", name="Fine", vnc_password="readable")
-    (warning,) = passwords_are_readable(None, databases=["default"])
+    (warning,) = secrets_are_readable(None, databases=["default"])
     assert warning.id == "controlplane.W001"
-    assert warning.msg.startswith("1 stored VNC password(s)")
+    assert warning.msg.startswith("The stored secrets of 1 workspace(s)")
     assert "desk" in warning.msg
     assert "fine" not in warning.msg
     assert "reencrypt" in str(warning.hint)
 
 
 def test_the_check_is_silent_when_all_is_well(secret: Workspace) -> None:
-    assert passwords_are_readable(None, databases=["default"]) == []
+    assert secrets_are_readable(None, databases=["default"]) == []
 
 
 def test_the_check_leaves_the_database_alone_unless_asked(lost_key: str) -> None:
-    assert passwords_are_readable(None) == []
+    assert secrets_are_readable(None) == []
 
 
 def test_reencrypt_makes_the_former_key_unnecessary(lost_key: str, settings: Any) -> None:
     settings.SECRET_KEY_FALLBACKS = [lost_key]
     output = StringIO()
     call_command("reencrypt", stdout=output)
-    assert output.getvalue() == "1 password(s) encrypted anew\n"
+    assert output.getvalue() == "1 secret(s) encrypted anew\n"
     settings.SECRET_KEY_FALLBACKS = []
     assert read().vnc_password == PASSWORD
+
+
+def test_reencrypt_covers_every_secret(lost_key: str, settings: Any) -> None:
+    settings.SECRET_KEY_FALLBACKS = [lost_key]
+    workspace = read()
+    workspace.upstream_query, workspace.upstream_headers = "token=geheim", "X-Key: geheim"
+    workspace.save()
+    output = StringIO()
+    call_command("reencrypt", stdout=output)
+    assert output.getvalue() == "3 secret(s) encrypted anew\n"
+    settings.SECRET_KEY_FALLBACKS = []
+    assert (read().unreadable_secrets, read().upstream_query) == ([], "token=geheim")
 
 
 def test_reencrypt_names_what_no_key_fits_and_leaves_it(lost_key: str) -> None:
     Workspace.objects.create(slug="fine", name="Fine", vnc_password="readable")
     before, output = stored(), StringIO()
-    with pytest.raises(CommandError, match="No key fits the passwords of: desk"):
+    with pytest.raises(CommandError, match="No key fits the secrets of: desk"):
         call_command("reencrypt", stdout=output)
-    assert output.getvalue() == "1 password(s) encrypted anew\n"
+    assert output.getvalue() == "1 secret(s) encrypted anew\n"
     assert stored() == before
 
 

@@ -20,6 +20,7 @@ class Xvnc:
 
     def __init__(self, directory: Path) -> None:
         self.port = free_port()
+        self.socket = directory / "rfb.sock"
         self.password = PASSWORD
         self.password_file = directory / "password"
         self.password_file.write_text(f"{PASSWORD}\n")
@@ -63,5 +64,6 @@ class Xvnc:
         # -ac: no cookie. Only our own machine can connect, and the display lives for moments.
         return (
             f"exec '{xvnc}' -displayfd 3 -ac -nolisten tcp -localhost -geometry 640x480 -depth 24"
-            f" -rfbport {self.port} -SecurityTypes VncAuth -PasswordFile passwd 3>display"
+            f" -rfbport {self.port} -rfbunixpath rfb.sock"
+            " -SecurityTypes VncAuth -PasswordFile passwd 3>display"
         )

@@ -11,7 +11,10 @@ from environs import Env, EnvError
 
 from controlplane import conf
 from controlplane.conf import DisplaySettings, Environment, load
+from controlplane.destinations import parse_destinations
 from controlplane.exceptions import ConfigError
+
+NUMBERS = [field.name for field in fields(DisplaySettings) if field.type in {"int", "float"}]
 
 
 @pytest.fixture
@@ -33,7 +36,7 @@ def test_without_an_environment_the_defaults_are_those_of_the_contract(env: Env)
     assert (found.max_streams_per_user, found.max_streams_per_workspace) == (20, 50)
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(DisplaySettings)])
+@pytest.mark.parametrize("field", NUMBERS)
 def test_each_setting_is_read_from_its_variable(
     field: str, env: Env, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -43,7 +46,7 @@ def test_each_setting_is_read_from_its_variable(
     assert getattr(load(env), field) == value
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(DisplaySettings)])
+@pytest.mark.parametrize("field", NUMBERS)
 @pytest.mark.parametrize("value", ["0", "-1", "many", "nan", "inf", "1,5"])
 def test_a_value_that_cannot_be_used_names_its_variable(
     field: str, value: str, env: Env, monkeypatch: pytest.MonkeyPatch
@@ -61,6 +64,28 @@ def test_what_is_counted_takes_no_fractions(
 ) -> None:
     monkeypatch.setenv(name, "1.5")
     with pytest.raises(EnvError, match=name):
+        load(env)
+
+
+def test_where_desktops_may_be_is_read_from_its_variable(
+    env: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISPLAY_UPSTREAM_ALLOW", "10.0.0.0/8, *.desks.example")
+    assert load(env).upstream_allow == parse_destinations("", ["10.0.0.0/8", "*.desks.example"])
+    monkeypatch.setenv("DISPLAY_UPSTREAM_ALLOW", "10.0.0.0/8,http://desk")
+    with pytest.raises(ConfigError, match=r"DISPLAY_UPSTREAM_ALLOW.*http://desk"):
+        load(env)
+
+
+def test_a_file_of_certificates_must_be_one(
+    env: Env, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "authorities.pem"
+    monkeypatch.setenv("DISPLAY_UPSTREAM_CA_FILE", str(file))
+    with pytest.raises(ConfigError, match="DISPLAY_UPSTREAM_CA_FILE"):
+        load(env)
+    file.write_text("no certificates")
+    with pytest.raises(ConfigError, match="DISPLAY_UPSTREAM_CA_FILE"):
         load(env)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.conf import DisplaySettings
+from controlplane.destinations import ANYWHERE
 
 ROOT = Path(__file__).resolve().parents[2]
 PITFALLS = (ROOT / "docs/pitfalls.md").read_text()
@@ -49,7 +50,12 @@ def defaults_in_readme() -> dict[str, str]:
 
 def test_the_readme_lists_every_display_setting_with_its_default() -> None:
     shown = {name: text for name, text in defaults_in_readme().items() if "DISPLAY_" in name}
-    real = {f"DISPLAY_{each.name.upper()}": str(each.default) for each in fields(DisplaySettings)}
+    real = {
+        f"DISPLAY_{each.name.upper()}": ""
+        if each.default in {None, ANYWHERE}
+        else str(each.default)
+        for each in fields(DisplaySettings)
+    }
     assert shown == real
 
 

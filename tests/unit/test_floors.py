@@ -15,7 +15,17 @@ import pytest
 
 FLOORS = (
     # 0: the ground: errors, settings, keys, threads
-    ("exceptions", "closecodes", "conf", "logs", "crypto", "dbthreads", "storage", "proxies"),
+    (
+        "exceptions",
+        "closecodes",
+        "destinations",
+        "conf",
+        "logs",
+        "crypto",
+        "dbthreads",
+        "storage",
+        "proxies",
+    ),
     # 1: the data plane, without Django
     (
         *("rfb.messages", "rfb.encodings", "rfb.auth", "rfb.handshake"),

@@ -20,10 +20,21 @@ class Command(BaseCommand):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the options of the contract."""
         parser.add_argument("slug")
-        parser.add_argument("--upstream", required=True, help="tcp://host:port, ws://… or wss://…")
+        parser.add_argument(
+            "--upstream", required=True, help="tcp://…, unix:///…, ws://… or wss://…"
+        )
         parser.add_argument("--name", help="what people see; the slug if left out")
         parser.add_argument(
             "--password-file", type=Path, help="a file with the VNC password in its first line"
+        )
+        parser.add_argument(
+            "--query-file",
+            type=Path,
+            help="a file with the address's query in its first line, such as token=…: "
+            "what stands in a command line can be read by others",
+        )
+        parser.add_argument(
+            "--headers-file", type=Path, help="a file with “Name: value” lines for websockify"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -31,25 +42,34 @@ class Command(BaseCommand):
         workspace = Workspace.objects.filter(slug=options["slug"]).first()
         verb = "changed" if workspace else "added"
         workspace = workspace or Workspace(slug=options["slug"], name=options["slug"])
-        workspace.upstream_url = options["upstream"]
+        workspace.point_to(options["upstream"])
         workspace.name = options["name"] or workspace.name
-        if options["password_file"]:
-            workspace.vnc_password = _first_line(options["password_file"])
+        _read_secrets(workspace, options)
         _validate(workspace)
         workspace.save()
-        self.stdout.write(f"{workspace.slug}: {verb}, {workspace.upstream_url}")
+        self.stdout.write(f"{workspace.slug}: {verb}, {workspace.shown_upstream}")
 
 
-def _first_line(path: Path) -> str:
+def _read_secrets(workspace: Workspace, options: dict[str, Any]) -> None:
+    if options["password_file"]:
+        workspace.vnc_password = _lines("--password-file", options["password_file"])[0]
+    if options["query_file"]:
+        workspace.upstream_query = _lines("--query-file", options["query_file"])[0].lstrip("?")
+    if options["headers_file"]:
+        workspace.upstream_headers = "\n".join(_lines("--headers-file", options["headers_file"]))
+
+
+def _lines(option: str, path: Path) -> list[str]:
+    """Return the lines of a file whose first one is not empty."""
     try:
         lines = path.read_text().splitlines()
     except OSError as error:
-        raise CommandError(f"--password-file {path}: {error.strerror}") from None
+        raise CommandError(f"{option} {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise CommandError(f"--password-file {path}: it is not text") from None
+        raise CommandError(f"{option} {path}: it is not text") from None
     if not lines or not lines[0]:
-        raise CommandError(f"--password-file {path}: its first line is empty")
-    return lines[0]
+        raise CommandError(f"{option} {path}: its first line is empty")
+    return lines
 
 
 def _validate(workspace: Workspace) -> None:

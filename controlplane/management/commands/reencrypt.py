@@ -6,25 +6,31 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 
-from controlplane.models import Workspace
+from controlplane.models import SECRET_FIELDS, Workspace
 
 
 class Command(BaseCommand):
     """After it has run, SECRET_KEY_FALLBACKS is no longer needed."""
 
-    help = "Encrypt stored VNC passwords anew with the present SECRET_KEY."
+    help = "Encrypt stored secrets (VNC passwords, queries, headers) with the present SECRET_KEY."
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Rewrite what can be read; name what cannot."""
-        secrets = list(Workspace.objects.exclude(vnc_password=""))
-        unreadable = [each.slug for each in secrets if each.has_unreadable_password]
-        for workspace in secrets:
-            if not workspace.has_unreadable_password:
-                # Only this column: nobody's concurrent change to the others is overwritten.
-                workspace.save(update_fields=["vnc_password"])
-        self.stdout.write(f"{len(secrets) - len(unreadable)} password(s) encrypted anew")
+        workspaces = list(Workspace.objects.all())
+        written = sum(_reencrypt(workspace) for workspace in workspaces)
+        self.stdout.write(f"{written} secret(s) encrypted anew")
+        unreadable = [each.slug for each in workspaces if each.unreadable_secrets]
         if unreadable:
             raise CommandError(
-                f"No key fits the passwords of: {', '.join(unreadable)}. "
+                f"No key fits the secrets of: {', '.join(unreadable)}. "
                 "Add the former SECRET_KEY to SECRET_KEY_FALLBACKS, or set them anew."
             )
+
+
+def _reencrypt(workspace: Workspace) -> int:
+    """Write the readable secrets again, and nothing else: nobody's change is overwritten."""
+    lost = workspace.unreadable_secrets
+    readable = [each for each in SECRET_FIELDS if getattr(workspace, each) and each not in lost]
+    if readable:
+        workspace.save(update_fields=readable)
+    return len(readable)
