@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from controlplane.backlog import Backlog
 from controlplane.exceptions import ControlPlaneError, TooSlow, UpstreamError, UpstreamTimeout
 from controlplane.gate import Gate
 from controlplane.rfb import encodings
@@ -37,7 +38,9 @@ from controlplane.upstream import Upstream
 
 INPUT_QUEUE_BYTES = 64 * 1024
 INPUT_STALL_SECONDS = 10.0
-BITS_PER_PIXEL_MAX = 4  # bytes: the largest pixel that RFB knows
+BYTES_PER_PIXEL_MAX = 4  # RFC 6143, 7.4: pixels of 8, 16 or 32 bits
+ASK_AFTER_SECONDS = 15.0
+PIXEL_SECONDS = 10.0
 
 
 class HeldInput:
@@ -115,8 +118,7 @@ class InputQueue:
         self._upstream = upstream
         self._line: deque[_Waiting] = deque()
         self._bytes = 0
-        self._has_room = asyncio.Event()
-        self._has_room.set()
+        self._moved = asyncio.Event()
         self.held = HeldInput()
 
     def put(self, data: bytes) -> None:
@@ -139,9 +141,9 @@ class InputQueue:
             waiting = self._line.popleft()
             self._bytes -= len(waiting.data)
             self._upstream.write(waiting.data)
+            self._moved.set()
             if waiting.holds:
                 self.held.note(waiting.holds)
-        self._signal_room()
 
     def withdraw_input(self) -> None:
         """Forget the input that waits, then let go of every key and button that was sent down.
@@ -152,31 +154,58 @@ class InputQueue:
         self._bytes = sum(len(waiting.data) for waiting in self._line)
         if self.held:
             self._upstream.write(self.held.release())
-        self._signal_room()
+        self._moved.set()
 
-    def _signal_room(self) -> None:
-        if self._bytes > INPUT_QUEUE_BYTES:
-            self._has_room.clear()
-        else:
-            self._has_room.set()
+    @property
+    def has_room(self) -> bool:
+        """Whether the line is short enough to read on from the browser."""
+        return self._bytes <= INPUT_QUEUE_BYTES
 
     async def room(self) -> None:
         """Wait until the line is short; raise UpstreamTimeout when nothing moves for 10 s."""
-        while not self._has_room.is_set():
-            before = self._bytes
+        while not self.has_room:
+            self._moved.clear()
             try:
                 async with asyncio.timeout(INPUT_STALL_SECONDS):
-                    await self._has_room.wait()
+                    await self._moved.wait()
             except TimeoutError:
-                if self._bytes >= before:
-                    raise UpstreamTimeout("stream", "the desktop does not read input") from None
+                raise UpstreamTimeout("stream", "the desktop does not read input") from None
+
+
+class Pulse:
+    """Whether the desktop still answers. A hung one keeps its connection, and says nothing.
+
+    Times are monotonic seconds. Silence alone is no sign: a still picture sends nothing. So after
+    ``ASK_AFTER_SECONDS`` of it the desktop is asked for a single pixel.
+    """
+
+    def __init__(self) -> None:
+        self._heard = time.monotonic()
+        self._asked: float | None = None
+
+    def heard(self) -> None:
+        """Bytes have come."""
+        self._heard, self._asked = time.monotonic(), None
+
+    def is_due(self) -> bool:
+        """Whether to ask now (once); UpstreamTimeout where the last question got no answer."""
+        now = time.monotonic()
+        if self._asked is not None:
+            if now - self._asked >= PIXEL_SECONDS:
+                raise UpstreamTimeout("stream", "the desktop does not answer")
+            return False
+        if now - self._heard < ASK_AFTER_SECONDS:
+            return False
+        self._asked = now
+        return True
 
 
 class Bridge:
     """Carries one stream. It is its upstream's Receiver; the consumer feeds and drains it.
 
-    ``notify`` is given text for the page (``clipboard_too_large``), ``fail`` what must end the
-    stream although its tasks are stuck; neither may block.
+    ``notify`` is given text for the page (pings, ``clipboard_too_large``), ``fail`` what must end
+    the stream although its tasks are stuck; neither may block. ``acknowledges`` says that the
+    browser answers pings and the server tells nothing of how far it has read (backlog.py).
     """
 
     def __init__(
@@ -188,6 +217,7 @@ class Bridge:
         backlog_bytes: int,
         backlog_cap_bytes: int,
         clipboard_bytes: int,
+        acknowledges: bool,
         notify: Callable[[dict[str, object]], None],
         fail: Callable[[ControlPlaneError], None],
     ) -> None:
@@ -196,11 +226,13 @@ class Bridge:
         self._parser = ClientMessageParser(clipboard_bytes)
         self._input = InputQueue(upstream)
         self._requests = UpdateRequests()
-        self._backlog: deque[bytes] = deque()
-        self._backlog_size = 0
-        self._since_sign = 0  # bytes sent since the browser last showed that it keeps up
-        self._high = backlog_bytes
-        self._cap = max(backlog_cap_bytes, frame_pixels * BITS_PER_PIXEL_MAX * 3 // 2)
+        self._backlog = Backlog(
+            high=backlog_bytes,
+            cap=max(backlog_cap_bytes, frame_pixels * BYTES_PER_PIXEL_MAX * 3 // 2),
+            is_windowed=acknowledges,
+            ask=lambda ping: notify({"type": "ping", "id": ping}),
+        )
+        self._pulse = Pulse()
         self._notify = notify
         self._fail = fail
         self._wake = asyncio.Event()
@@ -216,7 +248,8 @@ class Bridge:
         """
         for message in self._parser.feed(data):
             self._handle(message)
-            await self._input.room()
+            if not self._input.has_room:
+                await self._input.room()
 
     def _handle(self, message: ClientMessage) -> None:
         match message:
@@ -241,9 +274,9 @@ class Bridge:
         self._input.put_input(message)
 
     def _request_update(self, request: FramebufferUpdateRequest) -> None:
-        self.browser_keeps_up()
+        self._backlog.requested()
         self._requests.hold(request)
-        if self._backlog_size <= self._high:
+        if not self._backlog.is_high:
             self._input.put(self._requests.take())
 
     @property
@@ -255,14 +288,31 @@ class Bridge:
         """The gate has shut, or the stream ends: withdraw what waits, release what is down."""
         self._input.withdraw_input()
 
+    # --- signs of life ----------------------------------------------------------------------------
+    def ask_browser(self) -> None:
+        """Send a ping; its pong is a sign of life, and tells how far the browser has read."""
+        self._backlog.ask()
+
+    def browser_answers(self, ping: object) -> None:
+        """A pong has come."""
+        self._backlog.answered(ping)
+        self._resume_requests()
+        self._wake.set()
+
+    def check_desktop(self) -> None:
+        """To be called every few seconds; UpstreamTimeout where the desktop hangs."""
+        if not self._backlog.size and self._pulse.is_due():
+            self._input.put(encode_update_request(False, 0, 0, 1, 1))
+
     # --- desktop to browser -----------------------------------------------------------------------
     def upstream_data(self, data: bytes) -> None:
         """Queue for the browser (Receiver)."""
-        self._backlog.append(data)
-        self._backlog_size += len(data)
+        self._pulse.heard()
         self._wake.set()
-        if self._backlog_size > self._cap:
-            self._fail(TooSlow(f"{self._backlog_size} bytes wait to be read"))
+        try:
+            self._backlog.append(data)
+        except TooSlow as error:
+            self._fail(error)
 
     def upstream_writable(self) -> None:
         """Send what waited (Receiver)."""
@@ -273,32 +323,18 @@ class Bridge:
         self._lost = error
         self._wake.set()
 
-    def browser_keeps_up(self) -> None:
-        """A request or a pong has come: what was sent before it has been read."""
-        self._since_sign = 0
-
     async def to_browser(self, send: Callable[[bytes], Awaitable[None]]) -> None:
-        """Send all that comes, until the desktop is lost (raises) or the browser is too slow."""
+        """Send all that comes, until the desktop is lost or the browser is too slow (raises)."""
         while True:
-            while self._backlog:
-                data = self._backlog.popleft()
-                await send(data)
-                self._sent(len(data))
-            if self._lost:
-                raise self._lost
             self._wake.clear()
+            while data := self._backlog.take():
+                await send(data)
+                self._backlog.sent()
+                self._resume_requests()
+            if self._lost and self._backlog.is_empty:
+                raise self._lost
             await self._wake.wait()
 
-    def _sent(self, size: int) -> None:
-        self._backlog_size -= size
-        self._since_sign += size
-        if self._since_sign > self._cap:
-            self._fail(TooSlow(f"{self._since_sign} bytes were not acknowledged"))
-        self._resume_requests()
-
     def _resume_requests(self) -> None:
-        if self._backlog_size * 2 > self._high:
-            return
-        request = self._requests.take()
-        if request:
+        if self._backlog.has_drained and (request := self._requests.take()):
             self._input.put(request)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from typing import Any
 
@@ -21,7 +20,7 @@ from controlplane import desktops, origins, tokens, watch
 from controlplane.bridge import Bridge
 from controlplane.closecodes import CloseCode, code_of
 from controlplane.dbthreads import DatabaseThreads
-from controlplane.displaysocket import BrowserLeft, DisplaySocket
+from controlplane.displaysocket import BrowserLeft, DisplaySocket, ReadAhead
 from controlplane.exceptions import (
     ProtocolError,
     StreamRefused,
@@ -100,7 +99,8 @@ class Stream:
         self._bridged = asyncio.Event()
         self._answered = asyncio.Event()
         self._texts: asyncio.Queue[Json] = asyncio.Queue()
-        self._heard = time.monotonic()
+        self._read_ahead = None if socket.has_backpressure else ReadAhead(self._read)
+        self._heard = self._asked = time.monotonic()
         self.finished = asyncio.Event()
         self._over: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
 
@@ -109,7 +109,9 @@ class Stream:
         logger.info("%s opened by %s", self._name, self._admission.user)
         self._watch.join(self)
         _open_streams.add(self)
-        work = (self._connect, self._receive, self._to_browser, self._send_texts, self._keep_alive)
+        work = [self._connect, self._receive, self._to_browser, self._send_texts, self._keep_alive]
+        if self._read_ahead:
+            work.append(self._read_ahead.run)
         tasks = [asyncio.create_task(each(), name=f"{each.__name__} {self._name}") for each in work]
         for task in tasks:
             task.add_done_callback(self._note_end)
@@ -185,10 +187,15 @@ class Stream:
         except TimeoutError:
             self.end(CloseCode.RESTARTING, "The database is away.")
 
+    async def _read(self) -> bytes | Json:
+        frame = await self._socket.receive()
+        self._heard = time.monotonic()
+        return frame
+
     async def _receive(self) -> None:
+        receive = self._read_ahead.receive if self._read_ahead else self._read
         while True:
-            frame = await self._socket.receive()
-            self._heard = time.monotonic()
+            frame = await receive()
             if isinstance(frame, dict):
                 self._on_text(frame)
             else:
@@ -198,7 +205,7 @@ class Stream:
         if message["type"] == "ping":
             self._texts.put_nowait({"type": "pong", "id": message["id"]})
         elif self._bridge:
-            self._bridge.browser_keeps_up()
+            self._bridge.browser_answers(message["id"])
 
     async def _on_bytes(self, data: bytes) -> None:
         if not self._handshake or not self._upstream:
@@ -220,6 +227,7 @@ class Stream:
             backlog_bytes=display.backlog_bytes,
             backlog_cap_bytes=display.backlog_cap_bytes,
             clipboard_bytes=display.clipboard_bytes,
+            acknowledges=self._socket.has_text and not self._socket.has_backpressure,
             notify=self._texts.put_nowait,
             fail=lambda error: self.end(code_of(error), str(error)),
         )
@@ -238,27 +246,31 @@ class Stream:
 
     # --- signs of life ----------------------------------------------------------------------------
     async def _keep_alive(self) -> None:
+        """Look after both ends: the desktop may hang, the browser may be gone without a word."""
+        while True:
+            await asyncio.sleep(min(HELD_PING_SECONDS, settings.DISPLAY.ping_seconds))
+            if self._bridge:
+                self._bridge.check_desktop()
+                self._check_browser(self._bridge)
+
+    def _check_browser(self, bridge: Bridge) -> None:
         """Ask our own page for signs of life; a stock client has the server's websocket pings."""
         if not self._socket.has_text:
             return
-        interval = settings.DISPLAY.ping_seconds
-        asked = time.monotonic()
-        while True:
-            await asyncio.sleep(min(HELD_PING_SECONDS, interval))
-            now = time.monotonic()
-            self._judge_silence(now - self._heard, interval * DEAD_AFTER_PINGS)
-            if now - asked >= (HELD_PING_SECONDS if self._is_holding else interval) - 0.1:
-                asked = now
-                self._texts.put_nowait({"type": "ping", "id": secrets.token_hex(4)})
+        now, interval = time.monotonic(), settings.DISPLAY.ping_seconds
+        self._judge_silence(now - self._heard, interval * DEAD_AFTER_PINGS)
+        if now - self._asked >= (HELD_PING_SECONDS if self._holds_input else interval) - 0.1:
+            self._asked = now
+            bridge.ask_browser()
 
     def _judge_silence(self, silence: float, dead_after: float) -> None:
-        if self._is_holding and silence > HELD_SILENCE_SECONDS:
+        if silence > HELD_SILENCE_SECONDS and self._holds_input:
             self._let_go()
         if silence > dead_after:
             raise TooSlow(f"no sign of life from the browser for {silence:.0f} s")
 
     @property
-    def _is_holding(self) -> bool:
+    def _holds_input(self) -> bool:
         return self._bridge is not None and self._bridge.holds_input
 
     def _let_go(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from controlplane.closecodes import CloseCode
-from controlplane.exceptions import ProtocolError
+from controlplane.exceptions import ProtocolError, UpstreamTimeout
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ BINARY = "binary"
 TOKEN_PREFIX = "desktopctl.token."  # noqa: S105  (a prefix, not a secret)
 MAX_TEXT_BYTES = 4096
 MAX_FRAME_BYTES = 512 * 1024  # Daphne refuses to send more than 1 MiB in one frame
+READ_AHEAD_BYTES = 1024 * 1024
 MAX_REASON_BYTES = 123  # RFC 6455, section 5.5
 CLOSE_SECONDS = 2.0
 
@@ -38,6 +39,33 @@ class BrowserLeft(Exception):
         self.code = code
 
 
+class ReadAhead:
+    """Takes what a server without backpressure has queued, so that it can be counted and bounded.
+
+    ``run`` raises UpstreamTimeout where more than ``READ_AHEAD_BYTES`` wait for the desktop.
+    """
+
+    def __init__(self, receive: Callable[[], Awaitable[bytes | Message]]) -> None:
+        self._receive = receive
+        self._queue: asyncio.Queue[bytes | Message] = asyncio.Queue()
+        self._bytes = 0
+
+    async def run(self) -> None:
+        """Read until the browser has left (raises BrowserLeft)."""
+        while True:
+            frame = await self._receive()
+            self._bytes += len(frame)
+            if self._bytes > READ_AHEAD_BYTES:
+                raise UpstreamTimeout("stream", "the desktop does not read input")
+            self._queue.put_nowait(frame)
+
+    async def receive(self) -> bytes | Message:
+        """Return the next frame, as ``DisplaySocket.receive`` does."""
+        frame = await self._queue.get()
+        self._bytes -= len(frame)
+        return frame
+
+
 class DisplaySocket:
     """Frames in, frames out. A refusal accepts first: a page cannot see an HTTP status."""
 
@@ -50,6 +78,9 @@ class DisplaySocket:
         offered: list[str] = scope.get("subprotocols", [])
         self.subprotocol = next((name for name in (V1, BINARY) if name in offered), None)
         self.token = _token(offered, scope.get("query_string", b""))
+        # Of the servers that we know, only Daphne names no version of the ASGI specification; it
+        # neither lets us wait for a browser that does not read, nor stops reading while we wait.
+        self.has_backpressure = "spec_version" in scope.get("asgi", {})
         self._receive = receive
         self._send = send
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 from io import StringIO
@@ -472,20 +473,48 @@ def test_the_server_that_is_asked_for_is_started(
 ) -> None:
     started: list[tuple[Any, ...]] = []
     monkeypatch.setattr(serve, "check_ready", lambda *_: None)
+    monkeypatch.setattr(serve, "listen", lambda *place: place)
     monkeypatch.setattr(serve, "_run_uvicorn", lambda *args: started.append(("uvicorn", *args)))
     monkeypatch.setattr(serve, "_run_daphne", lambda *args: started.append(("daphne", *args)))
     run("serve", *options)
     place = ("0.0.0.0", 1234) if "--port" in options else ("127.0.0.1", 8000)
-    assert started == [(starts, *place, *([1] if starts == "uvicorn" else []))]
+    assert started == [(starts, place, *([1] if starts == "uvicorn" else []))]
 
 
 def test_uvicorn_runs_as_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     used: dict[str, Any] = {}
-    monkeypatch.setattr(serve.uvicorn, "run", lambda _, **options: used.update(options))
-    serve._run_uvicorn("127.0.0.1", 8000, 1)
+
+    class Server:
+        def __init__(self, config: Any) -> None:
+            used.update(vars(config))
+
+        def run(self, sockets: list[socket.socket]) -> None:
+            used["sockets"] = sockets
+
+    monkeypatch.setattr(serve.uvicorn, "Server", Server)
+    with serve.listen("127.0.0.1", 0) as listener:
+        serve._run_uvicorn(listener, 1)
+    assert used["sockets"] == [listener]
     assert (used["ws"], used["ws_per_message_deflate"]) == ("websockets-sansio", False)
     assert (used["proxy_headers"], used["log_config"], used["lifespan"]) == (False, None, "off")
     assert used["ws_ping_interval"] == 20
+
+
+def test_what_a_slow_link_leaves_unsent_is_bounded_on_every_connection() -> None:
+    with (
+        serve.listen("127.0.0.1", 0) as listener,
+        socket.create_connection(listener.getsockname()),
+        listener.accept()[0] as accepted,
+    ):
+        unsent = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+    assert unsent == 512 * 1024
+
+
+def test_a_port_that_is_in_use_is_named() -> None:
+    with serve.listen("127.0.0.1", 0) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(CommandError, match=f"127.0.0.1 port {port}: Address already in use"):
+            serve.listen("127.0.0.1", port)
 
 
 # --- The command line, as people type it ----------------------------------------------------------

@@ -74,7 +74,7 @@ class Rig:
         await self.bridge.from_browser(b"".join(messages))
 
 
-def make_rig() -> Rig:
+def make_rig(*, acknowledges: bool = False, high: int = BACKLOG, cap: int = CAP) -> Rig:
     desktop, gate = FakeDesktop(), Gate()
     told: list[dict[str, object]] = []
     failures: list[ControlPlaneError] = []
@@ -82,9 +82,10 @@ def make_rig() -> Rig:
         desktop,
         gate,
         frame_pixels=100,
-        backlog_bytes=BACKLOG,
-        backlog_cap_bytes=CAP,
+        backlog_bytes=high,
+        backlog_cap_bytes=cap,
         clipboard_bytes=64,
+        acknowledges=acknowledges,
         notify=told.append,
         fail=failures.append,
     )
@@ -254,31 +255,153 @@ async def test_a_browser_that_does_not_read_fails_the_stream_and_never_the_deskt
     assert isinstance(rig.failures[0], TooSlow)
 
 
-async def test_a_server_without_backpressure_fails_the_stream_too(rig: Rig) -> None:
-    async def send(data: bytes) -> None:
-        """Like Daphne: takes everything at once."""
+async def take_at_once(data: bytes) -> None:
+    """Like Daphne: takes everything, whatever the browser reads."""
 
-    pump = asyncio.create_task(rig.bridge.to_browser(send))
-    for _ in range(5):
-        rig.bridge.upstream_data(bytes(1000))
+
+async def pumped(rig: Rig, *sizes: int) -> asyncio.Task[None]:
+    """Let the desktop send pieces of these sizes, each of which is passed on before the next."""
+    pump = asyncio.create_task(rig.bridge.to_browser(take_at_once))
+    for size in sizes:
+        rig.bridge.upstream_data(bytes(size))
+        await settle()
+    return pump
+
+
+async def settle() -> None:
+    for _ in range(4):
         await asyncio.sleep(0)
-        await asyncio.sleep(0)
-    assert isinstance(rig.failures[0], TooSlow)
-    pump.cancel()
+
+
+async def test_what_is_sent_without_a_sign_is_bounded_too(rig: Rig) -> None:
+    pump = await pumped(rig, *[1000] * 5)
+    with pytest.raises(TooSlow):
+        await pump
 
 
 async def test_requests_and_pongs_show_that_the_browser_keeps_up(rig: Rig) -> None:
-    async def send(data: bytes) -> None:
-        """Takes everything at once."""
-
-    pump = asyncio.create_task(rig.bridge.to_browser(send))
-    for _ in range(10):
+    pump = asyncio.create_task(rig.bridge.to_browser(take_at_once))
+    for number in range(10):
         rig.bridge.upstream_data(bytes(1000))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        rig.bridge.browser_keeps_up()
+        await settle()
+        if number % 2:
+            await rig.browser_sends(encode_update_request(True, 0, 0, 1, 1))
+        else:
+            rig.bridge.ask_browser()
+            rig.bridge.browser_answers(rig.told[-1]["id"])
     assert rig.failures == []
+    assert not pump.done()
     pump.cancel()
+
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+async def windowed() -> Rig:
+    """On a server without backpressure, with a page that answers pings."""
+    return make_rig(acknowledges=True, cap=8 * MIB, high=2 * MIB)
+
+
+async def test_a_window_is_sent_and_the_rest_waits_for_a_pong(windowed: Rig) -> None:
+    sent: list[bytes] = []
+
+    async def send(data: bytes) -> None:
+        sent.append(data)
+
+    pump = asyncio.create_task(windowed.bridge.to_browser(send))
+    for _ in range(16):
+        windowed.bridge.upstream_data(bytes(MIB // 4))
+    await settle()
+    assert sum(map(len, sent)) == MIB
+    assert [each["type"] for each in windowed.told] == ["ping", "ping"]
+    windowed.bridge.browser_answers(windowed.told[0]["id"])
+    await settle()
+    assert sum(map(len, sent)) == MIB * 3 // 2
+    pump.cancel()
+
+
+async def test_a_browser_that_only_pretends_to_read_is_not_believed(windowed: Rig) -> None:
+    pump = await pumped(windowed, *[MIB // 2] * 4)
+    for guess in (0, 1, "1", None, windowed.told[0]["id"] + "0", [], {}):
+        windowed.bridge.browser_answers(guess)
+    await windowed.browser_sends(*[encode_update_request(True, 0, 0, 1, 1)] * 5)
+    for _ in range(13):
+        windowed.bridge.upstream_data(bytes(MIB // 2))
+    assert isinstance(windowed.failures[0], TooSlow)
+    pump.cancel()
+
+
+async def test_a_pong_counts_once_and_covers_the_pings_before_it(windowed: Rig) -> None:
+    pump = await pumped(windowed, *[MIB // 2] * 2)
+    first, second = (each["id"] for each in windowed.told)
+    windowed.bridge.browser_answers(second)
+    windowed.bridge.browser_answers(first)
+    windowed.bridge.browser_answers(second)
+    await settle()
+    for _ in range(2):
+        windowed.bridge.upstream_data(bytes(MIB // 2))
+        await settle()
+    assert len(windowed.told) == 4
+    pump.cancel()
+
+
+async def test_what_is_on_its_way_counts_when_requests_are_withheld(windowed: Rig) -> None:
+    windowed = make_rig(acknowledges=True, cap=8 * MIB, high=MIB // 2)
+    pump = await pumped(windowed, MIB // 2, MIB // 4)
+    request = encode_update_request(True, 0, 0, 1, 1)
+    await windowed.browser_sends(request)
+    assert windowed.desktop.received == b""
+    windowed.bridge.browser_answers(windowed.told[0]["id"])
+    assert windowed.desktop.received == request
+    pump.cancel()
+
+
+async def test_a_silent_desktop_is_asked_for_a_pixel_once_and_then_given_up(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(bridge_module.time, "monotonic", lambda: now)
+    pixel = encode_update_request(False, 0, 0, 1, 1)
+    rig.bridge.upstream_data(b"")
+    now += 14
+    rig.bridge.check_desktop()
+    assert rig.desktop.received == b""
+    now += 1
+    rig.bridge.check_desktop()
+    now += 9
+    rig.bridge.check_desktop()
+    assert rig.desktop.received == pixel
+    now += 1
+    with pytest.raises(UpstreamTimeout, match="does not answer"):
+        rig.bridge.check_desktop()
+
+
+async def test_a_desktop_that_answers_is_asked_again_only_after_the_next_silence(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(bridge_module.time, "monotonic", lambda: now)
+    pixel = encode_update_request(False, 0, 0, 1, 1)
+    pump = asyncio.create_task(rig.bridge.to_browser(take_at_once))
+    for _ in range(3):
+        rig.bridge.upstream_data(b"x")
+        await settle()
+        now += 15
+        rig.bridge.check_desktop()
+    assert rig.desktop.received == pixel * 3
+    pump.cancel()
+
+
+async def test_a_desktop_is_not_suspected_while_the_browser_is_what_is_slow(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(bridge_module.time, "monotonic", lambda: now)
+    rig.bridge.upstream_data(b"still waiting for the browser")
+    now += 60
+    rig.bridge.check_desktop()
+    assert rig.desktop.received == b""
 
 
 MESSAGES = st.one_of(

@@ -29,7 +29,7 @@ FLOORS = (
     # 1: the data plane, without Django
     (
         *("rfb.messages", "rfb.encodings", "rfb.auth", "rfb.handshake"),
-        *("gate", "upstream", "bridge"),
+        *("gate", "upstream", "backlog", "bridge"),
     ),
     # 2: the tables
     ("fields", "models", "migrations"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import socket
+from contextlib import suppress
 from typing import Any
 
 import uvicorn
@@ -18,6 +20,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.utils.module_loading import import_string
 from twisted.internet import reactor  # after daphne.server, which chooses asyncio's
 from twisted.internet.defer import Deferred
+from uvicorn.supervisors import Multiprocess
 
 from controlplane.consumers import end_all_streams
 
@@ -26,6 +29,9 @@ PING_SECONDS = 20
 MAX_FRAME_BYTES = 1 << 20  # from the browser; the same as Daphne's fixed limit
 DAPHNE_PING_TIMEOUT_SECONDS = 30
 SHUTDOWN_SECONDS = 5
+BACKLOG = 2048
+UNSENT_BYTES = 512 * 1024
+"""How much a slow link may leave unsent in the kernel: pings wait behind it (docs/decisions.md)."""
 
 
 class Command(BaseCommand):
@@ -44,10 +50,25 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Check, then serve."""
         check_ready(options["server"], options["workers"])
+        listener = listen(options["host"], options["port"])
         if options["server"] == "daphne":
-            _run_daphne(options["host"], options["port"])
+            _run_daphne(listener)
         else:
-            _run_uvicorn(options["host"], options["port"], options["workers"])
+            _run_uvicorn(listener, options["workers"])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket whose connections keep little unsent data in the kernel (they inherit it)."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise CommandError(
+            f"Cannot listen on {host} port {port}: {error.strerror}. Choose with --host and --port."
+        ) from None
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+    listener.set_inheritable(True)  # by the workers
+    return listener
 
 
 def check_ready(server: str, workers: int) -> None:
@@ -90,8 +111,9 @@ def _check_migrations() -> None:
         raise CommandError(f"{len(pending)} migration(s) are pending. Run: manage.py migrate")
 
 
-def _run_uvicorn(host: str, port: int, workers: int) -> None:
-    uvicorn.run(
+def _run_uvicorn(listener: socket.socket, workers: int) -> None:
+    host, port = listener.getsockname()[:2]
+    config = uvicorn.Config(
         APPLICATION,
         host=host,
         port=port,
@@ -108,18 +130,23 @@ def _run_uvicorn(host: str, port: int, workers: int) -> None:
         server_header=False,
         log_config=None,  # settings.LOGGING
     )
+    if workers > 1:
+        return Multiprocess(config, sockets=[listener]).run()
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener])
+    return None
 
 
 def _end_streams() -> Deferred[None]:
     return Deferred.fromFuture(asyncio.ensure_future(end_all_streams()))
 
 
-def _run_daphne(host: str, port: int) -> None:
+def _run_daphne(listener: socket.socket) -> None:
     # Daphne only cancels its tasks: our streams end first, with a code that pages understand.
     reactor.addSystemEventTrigger("before", "shutdown", _end_streams)  # type: ignore[arg-type]  # stubs lack "self"
     DaphneServer(
         application=import_string(APPLICATION.replace(":", ".")),
-        endpoints=build_endpoint_description_strings(host=host, port=port),
+        endpoints=build_endpoint_description_strings(file_descriptor=listener.fileno()),
         ping_interval=PING_SECONDS,
         ping_timeout=DAPHNE_PING_TIMEOUT_SECONDS,
         websocket_timeout=-1,
