@@ -4,7 +4,8 @@
 .NOTPARALLEL:
 
 # What is decided in the database is decided on SQLite as on PostgreSQL.
-ON_BOTH_DATABASES := tests/integration --ignore-glob='*/test_stream.py' --ignore-glob='*/test_support_*'
+ON_BOTH_DATABASES := tests/integration --ignore-glob='*/test_stream.py' --ignore-glob='*/test_support_*' \
+	--ignore-glob='*/test_readyz.py'
 
 PYTHON_TOOL := .venv/bin/python -m
 SHELL_SCRIPTS := .ci/run $(shell grep -rlE '^\#!.*bash|shellcheck shell=' scripts deploy)

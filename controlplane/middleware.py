@@ -1,4 +1,4 @@
-"""Middleware: JSON errors for the API, and static files without a warning under ASGI."""
+"""Middleware: JSON errors for the API, probes by address, static files without a warning."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
 from django.http.response import HttpResponseBase
+from django.middleware.common import CommonMiddleware
 from whitenoise.middleware import WhiteNoiseMiddleware
 
 API_PREFIX = "/api/"
+# Load balancers and containers call by address. These answers are the same under every name, and
+# hold no link that a forged one could bend, so ALLOWED_HOSTS protects nothing there.
+UNDER_ANY_NAME = {"/healthz", "/readyz"}
 
 _MESSAGES = {
     400: ("invalid", "The request is not valid."),
@@ -49,6 +53,14 @@ def _as_json(response: HttpResponseBase) -> HttpResponse:
         if header in response.headers:
             replacement[header] = response.headers[header]
     return replacement
+
+
+class NamedHostMiddleware(CommonMiddleware):
+    """Django's CommonMiddleware, which refuses foreign host names, except for health checks."""
+
+    def process_request(self, request: HttpRequest) -> HttpResponsePermanentRedirect | None:
+        """Refuse a name that is not ours."""
+        return None if request.path in UNDER_ANY_NAME else super().process_request(request)
 
 
 class StaticFilesMiddleware(WhiteNoiseMiddleware):  # type: ignore[misc]  # untyped

@@ -10,4 +10,5 @@ urlpatterns = [
     path("workspaces/<slug:slug>/", views.display, name="display"),
     path("api/", api.urls),
     path("healthz", views.healthz, name="healthz"),
+    path("readyz", views.readyz, name="readyz"),
 ]

@@ -7,13 +7,14 @@ import sys
 from django.contrib.auth.decorators import login_required
 from django.core.paginator import Paginator
 from django.db import InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.csrf import ensure_csrf_cookie
+from django.views.decorators.http import require_safe
 from django.views.defaults import server_error as default_server_error
 
-from controlplane import access, api
+from controlplane import access, api, readiness
 from controlplane.models import Workspace
 
 
@@ -44,6 +45,19 @@ def display(request: HttpRequest, slug: str) -> HttpResponse:
 def healthz(request: HttpRequest) -> HttpResponse:
     """Say that this process is alive; it asks nobody else."""
     return HttpResponse("ok", content_type="text/plain")
+
+
+@require_safe
+def readyz(request: HttpRequest) -> HttpResponse:
+    """Say whether this process can do its work, and if not, what is wrong."""
+    checks = readiness.current().words()
+    is_ready = all(words == readiness.OK for words in checks.values())
+    told = {"status": "ok" if is_ready else "unavailable", "checks": checks}
+    response = JsonResponse(told, status=200 if is_ready else 503)
+    response["Cache-Control"] = "no-store"
+    if not is_ready:
+        response["Retry-After"] = str(api.RETRY_AFTER_SECONDS)
+    return response
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

@@ -20,7 +20,7 @@ from django.db import OperationalError
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models.functions import Now
 
-from controlplane import leases
+from controlplane import leases, readiness
 from controlplane.exceptions import CredentialsRefused, UpstreamError, UpstreamTimeout
 from controlplane.management.commands import check_displays, serve
 from controlplane.models import DisplayStream, Role, Workspace, WorkspaceGrant
@@ -456,7 +456,7 @@ def test_when_the_database_is_away_it_says_which_setting_to_look_at(
     def fail(*_: object) -> None:
         raise OperationalError("connection refused")
 
-    monkeypatch.setattr(serve, "MigrationExecutor", fail)
+    monkeypatch.setattr(readiness, "MigrationExecutor", fail)
     assert "check DATABASE_URL: connection refused" in refusal_of()
 
 

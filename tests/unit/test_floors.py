@@ -34,7 +34,7 @@ FLOORS = (
     # 2: the tables
     ("fields", "models", "migrations"),
     # 3: the services: who may do what, leases, tokens, what they tell each other
-    ("events", "access", "leases", "presenters", "tokens", "watch", "desktops"),
+    ("events", "access", "leases", "presenters", "tokens", "watch", "desktops", "readiness"),
     # 4: HTTP and websockets in
     (
         *("middleware", "origins", "schemas", "api", "views"),

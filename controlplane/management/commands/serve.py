@@ -16,12 +16,12 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import BaseCommand, CommandError, call_command
 from django.core.management.base import SystemCheckError
 from django.db import DatabaseError, connection
-from django.db.migrations.executor import MigrationExecutor
 from django.utils.module_loading import import_string
 from twisted.internet import reactor  # after daphne.server, which chooses asyncio's
 from twisted.internet.defer import Deferred
 from uvicorn.supervisors import Multiprocess
 
+from controlplane import readiness
 from controlplane.consumers import end_all_streams
 
 APPLICATION = "desktopctl.asgi:application"
@@ -101,14 +101,13 @@ def _has_secret_key() -> bool:
 
 def _check_migrations() -> None:
     try:
-        executor = MigrationExecutor(connection)
-        pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        pending = readiness.pending_migrations()
     except DatabaseError as error:
         raise CommandError(f"The database does not answer; check DATABASE_URL: {error}") from None
     finally:
         connection.close()
     if pending:
-        raise CommandError(f"{len(pending)} migration(s) are pending. Run: manage.py migrate")
+        raise CommandError(readiness.ask_to_migrate(pending))
 
 
 def _run_uvicorn(listener: socket.socket, workers: int) -> None:
