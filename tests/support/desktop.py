@@ -18,7 +18,7 @@ PASSWORD = "deskpass"
 class LiveDesktop:
     """Xvfb, openbox, xterm, x11vnc and websockify, as the demo starts them."""
 
-    def __init__(self, directory: Path, title: str) -> None:
+    def __init__(self, directory: Path, title: str, *options: str) -> None:
         self.directory = directory
         self.vnc_port, self.websockify_port = free_port(), free_port()
         self.password = PASSWORD
@@ -30,7 +30,7 @@ class LiveDesktop:
                 ROOT / "deploy/desktop/start-desktop",
                 *("--port", str(self.vnc_port), "--websockify-port", str(self.websockify_port)),
                 *("--password-file", self.password_file, "--state-dir", directory / "state"),
-                *("--title", title, "--geometry", "800x600"),
+                *("--title", title, "--geometry", "800x600", *options),
             ],
             log=directory / "log",
         )

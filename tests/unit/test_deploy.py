@@ -1,0 +1,138 @@
+"""What is in deploy/ for systemd and nginx fits the programs that it starts."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from controlplane import proxies
+from controlplane.management.commands import serve
+from tests.support.processes import ROOT
+from tests.support.units import Unit, example
+
+DESKTOP = Unit("deploy/desktop/desktop@.service")
+WEBSOCKIFY = Unit("deploy/desktop/websockify.service")
+SERVER = Unit("deploy/systemd/desktopctl.service")
+UNITS = {"desktop": DESKTOP, "websockify": WEBSOCKIFY, "server": SERVER}
+NGINX = re.sub(r"#.*", "", (ROOT / "deploy/nginx/desktopctl.conf").read_text())
+SILENCE_SECONDS = 25  # after which either end of a display gives the link up
+
+
+def options_in(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+
+
+def help_of(*argv: str) -> set[str]:
+    done = subprocess.run([*argv, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return options_in(done.stdout)
+
+
+DOCUMENTS = ("docs/deploy.md", "deploy/desktop/README.md")
+COMMANDS = {path.stem for path in (ROOT / "controlplane/management/commands").glob("*.py")}
+OF_DJANGO = {"migrate", "createsuperuser"}
+
+
+# --- What is said about it ------------------------------------------------------------------------
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_what_a_document_names_is_there(document: str) -> None:
+    text = (ROOT / document).read_text()
+    links = [(ROOT / document).parent / each for each in re.findall(r"\]\(([^)#:]+)[)#]", text)]
+    files = [ROOT / each for each in re.findall(r"(?<![\w/])deploy/[\w/@.-]+\w", text)]
+    assert [path for path in [*links, *files] if not path.exists()] == []
+    commands = set(re.findall(r"(?:manage\.py|manage|rm server) ([a-z_]+)", text))
+    assert commands <= COMMANDS | OF_DJANGO
+
+
+def test_the_flags_that_are_explained_are_those_that_x11vnc_gets() -> None:
+    text = (ROOT / DOCUMENTS[1]).read_text()
+    table = text.partition("## Why x11vnc")[2].partition("Never")[0]
+    explained = set(re.findall(r"(?<=[` ])-[a-z]\w+", table))
+    script = (ROOT / "deploy/desktop/start-desktop").read_text()
+    assert explained
+    assert {flag for flag in explained if not re.search(rf"[( ]{flag}\b", script)} == set()
+    assert "-ncache" not in script
+
+
+# --- systemd --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", UNITS)
+def test_a_unit_runs_as_somebody_who_may_little(name: str) -> None:
+    unit = UNITS[name]
+    assert unit["User"] != "root" if "User" in unit else unit["DynamicUser"] == "yes"
+    assert unit["CapabilityBoundingSet"] == ""
+    assert (unit["NoNewPrivileges"], unit["ProtectSystem"]) == ("yes", "strict")
+    assert (unit["PrivateTmp"], unit["Restart"]) == ("yes", "always")
+
+
+@pytest.mark.parametrize("name", ["desktop", "server"])
+def test_the_program_of_a_unit_is_in_the_tree(name: str) -> None:
+    assert os.access(UNITS[name].argv[0], os.X_OK)
+
+
+def test_the_desktops_unit_uses_every_option_of_start_desktop() -> None:
+    known = help_of("deploy/desktop/start-desktop")
+    assert options_in(DESKTOP["ExecStart"]) == known - {"--help"}
+
+
+def test_every_variable_of_the_desktops_unit_has_a_default_and_an_example() -> None:
+    used = set(re.findall(r"\$\{(\w+)\}", DESKTOP["ExecStart"]))
+    assert set(DESKTOP.environment) == used
+    assert set(example("deploy/desktop/desktop.env.example")) == used
+    assert DESKTOP.environment["LISTEN"] == "127.0.0.1"
+
+
+def test_x11vnc_gets_few_descriptors() -> None:
+    assert DESKTOP["LimitNOFILE"] == "1024"
+
+
+def test_the_options_of_websockify_exist() -> None:
+    assert options_in(WEBSOCKIFY["ExecStart"]) <= help_of(sys.executable, "-m", "websockify")
+    assert {"--ssl-only", "--heartbeat"} <= options_in(WEBSOCKIFY["ExecStart"])
+
+
+def test_the_servers_unit_serves_on_this_machine_alone() -> None:
+    arguments = SERVER.argv[SERVER.argv.index("serve") + 1 :]
+    options = serve.Command().create_parser("manage.py", "serve").parse_args(arguments)
+    assert (options.host, options.port) == ("127.0.0.1", 8000)
+    assert int(SERVER["TimeoutStopSec"]) >= 2 * serve.SHUTDOWN_SECONDS
+
+
+# --- nginx ----------------------------------------------------------------------------------------
+def location() -> str:
+    """Return the regular expression of the display's location, and check that it is the only."""
+    [found] = re.findall(r"location ~ (\S+) \{", NGINX)
+    return str(found)
+
+
+def test_the_proxy_sets_every_header_that_the_server_believes() -> None:
+    headers = {name.lower() for name in re.findall(r"proxy_set_header (\S+)", NGINX)}
+    believed = {name.decode() for name in proxies._FORWARDED}
+    assert headers == believed | {"host", "upgrade", "connection"}
+
+
+def test_no_location_undoes_the_headers() -> None:
+    in_locations = "".join(re.findall(r"location [^{]+\{([^}]*)\}", NGINX))
+    assert in_locations.count("proxy_pass") == 2
+    assert "proxy_set_header" not in in_locations
+
+
+def test_the_proxy_outwaits_both_ends_of_a_display() -> None:
+    assert re.fullmatch(location(), "/api/workspaces/desk-1/display/session/websockify")
+    waits = [int(each) for each in re.findall(r"proxy_(?:read|send)_timeout (\d+)s", NGINX)]
+    assert len(waits) == 2
+    assert min(waits) > 2 * SILENCE_SECONDS
+
+
+def test_no_log_of_the_proxy_holds_a_query() -> None:
+    assert re.findall(r"access_log \S+ (\w+);", NGINX) == ["desktopctl", "desktopctl"]
+    [logged] = re.findall(r"log_format desktopctl ([^;]*);", NGINX)
+    variables = set(re.findall(r"\$(\w+)", logged))
+    assert "uri" in variables
+    assert not variables & {"request", "request_uri", "args", "query_string", "http_referer"}
+
+
+def test_the_proxy_finds_the_server() -> None:
+    assert f"server {SERVER.argv[-3]}:{SERVER.argv[-1]};" in NGINX
