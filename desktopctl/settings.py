@@ -121,6 +121,9 @@ else:
     _database["OPTIONS"].setdefault("connect_timeout", 5)  # seconds
     # A server that has vanished without a word is given up after 5 s, not after 15 minutes.
     _database["OPTIONS"].setdefault("tcp_user_timeout", 5000)  # milliseconds
+    # Also while we wait for its answer, when nothing of ours is on the way: else after two hours.
+    _database["OPTIONS"].setdefault("keepalives_idle", 5)  # seconds
+    _database["OPTIONS"].setdefault("keepalives_interval", 2)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.str("REDIS_URL", "")
