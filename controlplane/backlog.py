@@ -60,10 +60,14 @@ class Backlog:
         return self.size * 2 <= self._high
 
     def append(self, data: bytes) -> None:
-        """Put what the desktop has sent in line; TooSlow where that is more than the cap."""
+        """Put what the desktop has sent in line; TooSlow, from then on, where that is too much."""
         self._waiting.append(data)
         self._waiting_bytes += len(data)
-        self._check_cap()
+        behind = self._waiting_bytes + self._unacknowledged
+        if behind <= self._cap:
+            return
+        self._waiting.clear()  # it cannot be caught up with: the stream ends
+        raise TooSlow(f"the browser is {behind >> 20} MiB behind")
 
     def take(self) -> bytes:
         """Return the next piece, counted as sent; nothing while the browser must first read."""
@@ -78,7 +82,6 @@ class Backlog:
         """The piece that was taken is under way: ask for a sign if one is due."""
         if self._is_windowed and self._sent - self._asked_at >= ACK_BYTES:
             self.ask()
-        self._check_cap()
 
     def ask(self) -> None:
         """Ask the browser for a sign of life, which also tells how far it has read."""
@@ -104,8 +107,3 @@ class Backlog:
     @property
     def _unacknowledged(self) -> int:
         return self._sent - self._acknowledged
-
-    def _check_cap(self) -> None:
-        behind = self._waiting_bytes + self._unacknowledged
-        if behind > self._cap:
-            raise TooSlow(f"the browser is {behind >> 20} MiB behind")

@@ -37,6 +37,7 @@ from controlplane.rfb.messages import (
 from controlplane.upstream import Upstream
 
 INPUT_QUEUE_BYTES = 64 * 1024
+MESSAGE_COST_BYTES = 384  # what a waiting message of a few bytes occupies in memory
 INPUT_STALL_SECONDS = 10.0
 BYTES_PER_PIXEL_MAX = 4  # RFC 6143, 7.4: pixels of 8, 16 or 32 bits
 ASK_AFTER_SECONDS = 15.0
@@ -110,6 +111,10 @@ class _Waiting(NamedTuple):
     is_input: bool
     holds: KeyEvent | PointerEvent | None
 
+    @property
+    def cost(self) -> int:
+        return len(self.data) + MESSAGE_COST_BYTES
+
 
 class InputQueue:
     """Whole messages on their way to the desktop; bounded, and withdrawn when the gate shuts."""
@@ -132,14 +137,14 @@ class InputQueue:
 
     def _append(self, waiting: _Waiting) -> None:
         self._line.append(waiting)
-        self._bytes += len(waiting.data)
+        self._bytes += waiting.cost
         self.flush()
 
     def flush(self) -> None:
         """Send what waits, for as long as the desktop reads."""
         while self._line and self._upstream.is_writable:
             waiting = self._line.popleft()
-            self._bytes -= len(waiting.data)
+            self._bytes -= waiting.cost
             self._upstream.write(waiting.data)
             self._moved.set()
             if waiting.holds:
@@ -151,7 +156,7 @@ class InputQueue:
         What is not input stays in line: without it, the picture would stop or be misread.
         """
         self._line = deque(waiting for waiting in self._line if not waiting.is_input)
-        self._bytes = sum(len(waiting.data) for waiting in self._line)
+        self._bytes = sum(waiting.cost for waiting in self._line)
         if self.held:
             self._upstream.write(self.held.release())
         self._moved.set()
@@ -324,7 +329,7 @@ class Bridge:
         self._wake.set()
 
     async def to_browser(self, send: Callable[[bytes], Awaitable[None]]) -> None:
-        """Send all that comes, until the desktop is lost or the browser is too slow (raises)."""
+        """Send all that comes until the desktop is lost (raises)."""
         while True:
             self._wake.clear()
             while data := self._backlog.take():

@@ -153,9 +153,8 @@ class Stream:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-                if self._upstream:
-                    await self._upstream.close()
-                await self._socket.close(code, reason)
+                # Together: neither end waits for the other to take its last bytes.
+                await asyncio.gather(self._close_upstream(), self._socket.close(code, reason))
                 await _threads.run(_close_row, self._admission.stream.pk, code)
         except (TimeoutError, AnyDatabaseError) as error:
             logger.warning("%s: not cleaned up in full: %r", self._name, error)
@@ -163,6 +162,10 @@ class Stream:
             _open_streams.discard(self)
             self.finished.set()
         logger.info("%s closed: %d %s", self._name, code, reason)
+
+    async def _close_upstream(self) -> None:
+        if self._upstream:
+            await self._upstream.close()
 
     # --- bytes ------------------------------------------------------------------------------------
     async def _connect(self) -> None:

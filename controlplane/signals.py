@@ -23,6 +23,8 @@ def _logged_out(request: HttpRequest, user: User | None, **_: Any) -> None:
     if user and key:
         logins = frozenset({access.login_id(key)})
         leases.end_lost_access(leases.held().filter(login__in=logins), logins_ended=logins)
+        request.session.flush()  # as logout() is about to: who is announced to must see it ended
+        events.announce_access()
 
 
 @receiver(pre_save, sender=User)

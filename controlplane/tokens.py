@@ -109,14 +109,15 @@ def _admit(claims: Claims, workspace: Workspace) -> User:
 
 
 def _check_limits(user: User, workspace: Workspace, client_id: str, *, is_exempt: bool) -> None:
-    """Refuse one stream too many; never a manager's, nor one that replaces its own predecessor."""
-    if is_exempt:
+    """Refuse one stream too many; never the holder's or a manager's.
+
+    A stream that replaces its own predecessor does not count twice.
+    """
+    if is_exempt or _is_held_by(workspace, user, client_id):
         return
     others = presenters.open_streams().exclude(workspace=workspace, user=user, client_id=client_id)
     if others.filter(user=user).count() >= settings.DISPLAY.max_streams_per_user:
         raise TooManyStreams("You have too many displays open.")
-    if _is_held_by(workspace, user, client_id):
-        return
     if others.filter(workspace=workspace).count() >= settings.DISPLAY.max_streams_per_workspace:
         raise TooManyStreams("Too many people are watching this workspace.")
 

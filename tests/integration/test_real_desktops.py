@@ -9,22 +9,14 @@ import pytest
 
 from tests.support.databases import Databases
 from tests.support.desktop import LiveDesktop
+from tests.support.rfb import SHIFT, key, pointer
 from tests.support.server import LiveServer
 from tests.support.stream_client import ApiClient, StreamClient
 from tests.support.timing import wait_until
 from tests.support.xvnc import Xvnc
 
-SHIFT = 0xFFE1
 BUTTON_1 = 1
 NOTHING = {"keys": [], "buttons": []}
-
-
-def key(down: bool, keysym: int) -> bytes:
-    return b"\x04" + bytes([down, 0, 0]) + keysym.to_bytes(4, "big")
-
-
-def pointer(buttons: int) -> bytes:
-    return b"\x05" + bytes([buttons, 0, 50, 0, 50])
 
 
 @pytest.fixture(scope="module")

@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from tests.support.databases import Databases
 from tests.support.desktop import LiveDesktop
+from tests.support.rfb import REQUEST, SHIFT, key, pointer
 from tests.support.server import LiveServer
 from tests.support.stream_client import V1, ApiClient, StreamClient
 from tests.support.timing import wait_until
 from tests.support.vnc_server import FakeVnc
 
-A, SHIFT = 0x61, 0xFFE1
 TOKEN_SECONDS = 5
-
-
-def key(down: bool, keysym: int = A) -> bytes:
-    return b"\x04" + bytes([down, 0, 0]) + keysym.to_bytes(4, "big")
-
-
-def pointer(buttons: int, x: int = 5, y: int = 6) -> bytes:
-    return b"\x05" + bytes([buttons]) + x.to_bytes(2, "big") + y.to_bytes(2, "big")
-
-
-REQUEST = b"\x03\x01" + bytes(8)
 
 
 @pytest.fixture(scope="module", params=["uvicorn", "daphne"])
@@ -90,21 +79,28 @@ def desk(module_desktops: dict[str, FakeVnc]) -> FakeVnc:
     return module_desktops["desk"]
 
 
+@pytest.fixture(scope="module")
+def people(server: LiveServer) -> Iterator[dict[str, ApiClient]]:
+    """Everybody, logged in once; tests that log out have a login of their own."""
+    with ExitStack() as logins:
+        yield {
+            name: logins.enter_context(closing(ApiClient(server.url, name)))
+            for name in ("operator", "observer", "admin")
+        }
+
+
 @pytest.fixture
-def operator(server: LiveServer) -> Iterator[ApiClient]:
+def operator(people: dict[str, ApiClient]) -> Iterator[ApiClient]:
     """Somebody who may take control, and has let go of it at the end."""
-    operator = ApiClient(server.url, "operator")
-    yield operator
-    operator.close()
-    server.manage_quietly("force_release", "--all", "--note", "the test is over")
+    yield people["operator"]
+    for slug in people["admin"].slugs():
+        people["admin"].release(slug, force=True, note="the test is over")
 
 
 @pytest.fixture
-def observer(server: LiveServer) -> Iterator[ApiClient]:
+def observer(people: dict[str, ApiClient]) -> ApiClient:
     """Somebody who may only watch."""
-    observer = ApiClient(server.url, "observer")
-    yield observer
-    observer.close()
+    return people["observer"]
 
 
 def driving(operator: ApiClient, slug: str = "desk") -> StreamClient:

@@ -108,6 +108,13 @@ class LiveServer:
             return False
 
     @property
+    def memory(self) -> int:
+        """What the server occupies now, in bytes (the resident set; one process)."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+    @property
     def log(self) -> str:
         """All that the server has printed."""
         return (self._directory / "server.log").read_text()

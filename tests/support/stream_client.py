@@ -62,6 +62,10 @@ class ApiClient:
         """What is known of the display."""
         return self._get(f"/api/workspaces/{slug}/display")
 
+    def slugs(self) -> list[str]:
+        """The workspaces that this person may watch."""
+        return [str(each["id"]) for each in self._get("/api/workspaces")["workspaces"]]
+
     def viewers(self) -> int:
         """How many watch any of the workspaces."""
         return sum(int(each["viewers"]) for each in self._get("/api/workspaces")["workspaces"])
@@ -202,10 +206,16 @@ class StreamClient:
         """Be gone without a word, as when a laptop's lid closes on a reset."""
         self._socket.socket.shutdown(SHUT_RDWR)
 
+    def _take_text(self, text: dict[str, Any]) -> None:
+        """Keep it; answer a ping, as a page does."""
+        self.texts.append(text)
+        if text["type"] == "ping":
+            self.send(json.dumps({"type": "pong", "id": text["id"]}))
+
     def _receive(self) -> None:
         message = self._socket.recv(timeout=limit(3))
         if isinstance(message, str):
-            self.texts.append(json.loads(message))
+            self._take_text(json.loads(message))
         else:
             self.frames.append(message)
             self._buffer += message

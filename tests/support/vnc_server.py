@@ -62,6 +62,7 @@ class FakeVnc(LoopThread):
         self._writers: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server | None = None
         self._flows = asyncio.Event()
+        self._floods: list[asyncio.Task[None]] = []
 
     @property
     def newest(self) -> Recorded:
@@ -85,6 +86,10 @@ class FakeVnc(LoopThread):
         """Send to the newest connection."""
         self._call(self._send(data))
 
+    def flood(self, size: int) -> None:
+        """Begin to send this many bytes to the newest connection, as fast as they are read."""
+        self._call(self._begin_flood(size))
+
     def hang_up(self) -> None:
         """Close every connection."""
         self._call(self._hang_up())
@@ -93,11 +98,18 @@ class FakeVnc(LoopThread):
         """Read nothing any more, from any connection."""
         self._call(self._set_flow(False))
 
+    def read_on(self) -> None:
+        """End ``stop_reading``."""
+        self._call(self._set_flow(True))
+
     async def _set_flow(self, flows: bool) -> None:
         (self._flows.set if flows else self._flows.clear)()
 
     async def _send(self, data: bytes) -> None:
         self._writers[-1].write(data)
+
+    async def _begin_flood(self, size: int) -> None:
+        self._floods.append(asyncio.create_task(_pour(self._writers[-1], size)))
 
     async def _hang_up(self) -> None:
         for writer in self._writers:
@@ -162,3 +174,13 @@ class FakeVnc(LoopThread):
             if not data:
                 return
             recorded.take(data)
+
+
+async def _pour(writer: asyncio.StreamWriter, size: int) -> None:
+    piece = bytes(1 << 20)
+    try:
+        for _ in range(size // len(piece)):
+            writer.write(piece)
+            await writer.drain()
+    except ConnectionError:
+        pass  # the other side has had enough
