@@ -17,6 +17,7 @@ from controlplane import access, leases, presenters
 from controlplane.api import ip_of, user_of
 from controlplane.models import (
     MAX_NOTE_LENGTH,
+    SECRET_FIELDS,
     ControlEvent,
     DisplayControlLease,
     DisplayStream,
@@ -68,16 +69,12 @@ class WorkspaceForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in th
         super()._post_clean()  # type: ignore[misc]  # not in the stubs
         after, self.instance.upstream_url = self.instance.upstream_url, before
         self.instance.point_to(after)
-        for field, name in _SECRETS_OF_FORM.items():
+        for name, field in zip(SECRET_FIELDS, _SECRET_INPUTS, strict=True):
             if self.cleaned_data.get(field):
                 setattr(self.instance, name, self.cleaned_data[field])
 
 
-_SECRETS_OF_FORM = {
-    "new_password": "vnc_password",
-    "new_query": "upstream_query",
-    "new_headers": "upstream_headers",
-}
+_SECRET_INPUTS = ("new_password", "new_query", "new_headers")  # in the order of SECRET_FIELDS
 
 
 class GrantInline(admin.TabularInline):  # type: ignore[type-arg]  # generic in the stubs only
