@@ -154,7 +154,10 @@ class Stream:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
                 # Together: neither end waits for the other to take its last bytes.
-                await asyncio.gather(self._close_upstream(), self._socket.close(code, reason))
+                ends = (self._close_upstream(), self._socket.close(code, reason))
+                for error in await asyncio.gather(*ends, return_exceptions=True):
+                    if isinstance(error, Exception):  # its row must be closed all the same
+                        logger.error("%s: an end was not closed", self._name, exc_info=error)
                 await _threads.run(_close_row, self._admission.stream.pk, code)
         except (TimeoutError, AnyDatabaseError) as error:
             logger.warning("%s: not cleaned up in full: %r", self._name, error)

@@ -119,16 +119,17 @@ class DisplaySocket:
     async def send_bytes(self, data: bytes) -> None:
         """Send RFB bytes; with a server that has write backpressure, wait until they flow."""
         for start in range(0, len(data), MAX_FRAME_BYTES):
-            await self._write({"bytes": data[start : start + MAX_FRAME_BYTES]})
+            piece = data[start : start + MAX_FRAME_BYTES]
+            await self._write({"type": "websocket.send", "bytes": piece})
 
     async def send_text(self, message: Message) -> None:
         """Send a JSON object; to a stock client, nothing."""
         if self.has_text:
-            await self._write({"text": json.dumps(message)})
+            await self._write({"type": "websocket.send", "text": json.dumps(message)})
 
-    async def _write(self, payload: Message) -> None:
+    async def _write(self, message: Message) -> None:
         try:
-            await self._send({"type": "websocket.send", **payload})
+            await self._send(message)
         except OSError:  # uvicorn's ClientDisconnected is one
             raise BrowserLeft(1006) from None
 
@@ -138,7 +139,7 @@ class DisplaySocket:
         with suppress(BrowserLeft, RuntimeError, TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self.send_text({"type": "closing", "code": int(code), "reason": reason})
-                await self._send(
+                await self._write(
                     {"type": "websocket.close", "code": int(code), "reason": _cut(reason)}
                 )
 

@@ -65,6 +65,8 @@ interface DisplayView {
   fault: string;
   step: "session" | "socket" | "desktop" | "picture";
   mode: "observe" | "control";
+  /** How long the server took to answer the last ping, in ms; null before the first answer. */
+  delay: number | null;
   /** Why the gate is shut although the lease may be ours. */
   pause: string;
 }
@@ -174,6 +176,7 @@ interface Show {
   mode: "observe" | "control";
   status: string;
   facts: string;
+  delay: string;
   /** How old the picture is, where it is a still. */
   age: string;
   holder: string;

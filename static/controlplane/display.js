@@ -33,7 +33,7 @@ const [CONTROL, ALT] = [0xffe3, 0xffe9];
 export class Display extends Emitter {
   #with;
   /** @type {Omit<DisplayView, "attempt">} */
-  #view = { state: "connecting", waiting: false, offline: "", why: "", fault: "", step: "session", mode: "observe", pause: "" };
+  #view = { state: "connecting", waiting: false, offline: "", why: "", fault: "", step: "session", mode: "observe", pause: "", delay: null };
   /** @type {RfbClass | null} */
   #Rfb = null;
   /** @type {Rfb | null} */
@@ -227,6 +227,7 @@ export class Display extends Emitter {
     this.#heard();
     const { type, id, mode, reason } = message;
     if (type === "ping") this.#channel?.say({ type: "pong", id });
+    if (type === "pong" && id === this.#pings) this.#set({ delay: this.#with.now() - this.#pingedAt });
     if (type === "closing") this.#closing = message;
     if (type === "clipboard_too_large") this.emit("toolarge", message);
     if (type !== "hello" && type !== "control") return;
@@ -252,6 +253,7 @@ export class Display extends Emitter {
     }, STEADY_MS);
     this.#set({ state: "live", why: "", fault: "" });
     this.emit("live");
+    this.#ping();
   }
 
   /** @param {number} code @param {string} reason */
@@ -291,7 +293,7 @@ export class Display extends Emitter {
     this.#with.timers.clear(this.#timer.steady);
     this.#with.timers.clear(this.#timer.pulse);
     this.#channel = this.#rfb = null;
-    Object.assign(this.#view, { mode: "observe", pause: "" });
+    Object.assign(this.#view, { mode: "observe", pause: "", delay: null });
     rfb?.disconnect(); // before noVNC hears of the close: it would complain on the console
     channel.end();
   }

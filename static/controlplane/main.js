@@ -4,7 +4,7 @@ import { Display } from "./display.js";
 import { Identity } from "./identity.js";
 import { Lease } from "./lease.js";
 import { Ui } from "./ui.js";
-import { clock, duration, factsOf, offersOf, statusOf } from "./view.js";
+import { clock, delayOf, duration, factsOf, offersOf, statusOf } from "./view.js";
 
 /**
  * Reads the page's data attributes, builds the parts and connects their events. The parts do not
@@ -151,6 +151,7 @@ function render() {
     mode: isOurs ? "control" : "observe",
     status: statusOf(view),
     facts: factsOf(view),
+    delay: delayOf(view),
     offers: offersOf(view),
     holder: lease.control?.controlled_by ?? "the holder",
     age: ui.isFrozen ? age : "",

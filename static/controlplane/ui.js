@@ -64,12 +64,12 @@ export class Ui extends Emitter {
   }
 
   /** @param {Show} show */
-  render({ display, driving, mode, status, facts, age, holder, offers }) {
+  render({ display, driving, mode, status, facts, delay, age, holder, offers }) {
     Object.assign(this.#root.dataset, { state: display.state, mode, attempt: display.attempt });
     // Unchanged text is not written again: a screen reader would announce it again.
     if (status !== this.#status) Object.assign(get("status"), { textContent: status, title: status });
     this.#status = status;
-    for (const [id, text] of Object.entries({ facts, age, holder })) get(id).textContent = text;
+    for (const [id, text] of Object.entries({ facts, delay, age, holder })) get(id).textContent = text;
     get("leave").hidden = !driving;
     if (driving) this.screen.tabIndex = 0;
     else this.screen.removeAttribute("tabindex");

@@ -172,6 +172,12 @@ export function factsOf({ display, lease, notice, stale, serverNow }) {
   return control && control.controller !== "none" && lease.wants === "none" ? ofHolder(control, serverNow) : "";
 }
 
+/** The way to the server and back; not announced. @param {PageView} view @returns {string} */
+export function delayOf({ display: { state, delay } }) {
+  if (state !== "live" || delay === null) return "";
+  return delay < 1000 ? `Delay ${Math.max(1, Math.round(delay))} ms` : `Delay ${(delay / 1000).toFixed(1)} s`;
+}
+
 /** @param {Control} control @param {number} serverNow */
 function ofHolder({ controller, controlled_by, acquired_at, last_input_at, holder_connected }, serverNow) {
   return [

@@ -11,6 +11,7 @@ from playwright.sync_api import Route, expect
 
 from tests.e2e.conftest import SLUGS, MakePerson, StartServer
 from tests.e2e.rig import Tab, file_appears
+from tests.support.desktop import LiveDesktop
 from tests.support.server import LiveServer
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.timing import limit, wait_until
@@ -167,4 +168,31 @@ def test_a_server_that_is_killed_and_started_again_is_found_again(
     expect(tab.display).to_have_attribute("data-mode", "control", timeout=limit(3) * 1000)
     assert tab.epoch == epoch
     assert_types(tab, tmp_path / "typed")
+    forgive_broken_links(someone)
+
+
+def test_a_link_that_goes_silent_is_noticed_at_both_ends(
+    start_server: StartServer, behind_proxy: BehindProxy, person: MakePerson, desktop: LiveDesktop
+) -> None:
+    """Wi-Fi that is gone: nothing is closed, nothing arrives. With the times of production."""
+    server = start_server()
+    proxy = behind_proxy(server)
+    someone = person("operator", server, proxy.port)
+    tab = someone.open("desk-1").take_control()
+    tab.page.keyboard.down("Shift")
+    wait_until(lambda: desktop.held()["keys"] == ["Shift_L"], "Shift is down")
+
+    proxy.blackhole()
+    wait_until(lambda: desktop.held()["keys"] == [], "Shift is let go", expected=0.8)
+    expect(tab.display).to_have_attribute("data-state", "reconnecting", timeout=35_000)
+    wait_until(
+        lambda: tab.page.evaluate("1") and "closed: 4413" in server.log,
+        "the server gives the stream up",
+        expected=1,
+    )
+    proxy.cut()
+    proxy.heal()
+    tab.until_live()
+    expect(tab.display).to_have_attribute("data-mode", "control")
+    tab.page.keyboard.up("Shift")
     forgive_broken_links(someone)

@@ -132,6 +132,9 @@ def test_a_stock_client_gets_binary_frames_only(
     desk.send(b"\x02")  # Bell
     assert stream.read(1) == b"\x02"
     assert stream.texts == []
+    assert operator.viewers() == 1
+    stream.close()
+    wait_until(lambda: operator.viewers() == 0, "its row is closed with it")
 
 
 def test_a_ping_is_answered_with_its_id(operator: ApiClient) -> None:

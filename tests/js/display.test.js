@@ -366,6 +366,19 @@ test("a silent stream is dead after 25 s, and its page pings every ten", async (
   assert.equal(page.socket.closedWith === 1000 || page.sockets.length > 1, true);
 });
 
+test("the answer to the newest ping tells the delay, until the stream ends", async () => {
+  const page = await steady();
+  const pings = () => page.socket.sent.map((text) => JSON.parse(text)).filter(({ type }) => type === "ping");
+  page.display.wake();
+  await page.clock.advance(40);
+  page.socket.text({ type: "pong", id: pings()[0].id });
+  assert.equal(page.display.view.delay, null);
+  page.socket.text({ type: "pong", id: pings().at(-1).id });
+  assert.equal(page.display.view.delay, 40);
+  page.socket.end(1006);
+  assert.equal(page.display.view.delay, null);
+});
+
 test("a dead stream that answers late cannot disturb the next one", async () => {
   const page = await steady();
   const old = page.socket;

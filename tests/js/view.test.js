@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { clock, duration, factsOf, offersOf, statusOf } from "../../static/controlplane/view.js";
+import { clock, delayOf, duration, factsOf, offersOf, statusOf } from "../../static/controlplane/view.js";
 
 const NOW = Date.parse("2026-03-01T14:00:00Z");
 const UNTIL = "2026-03-01T14:05:00Z";
@@ -42,6 +42,7 @@ const LIVE = {
   step: "picture",
   mode: "observe",
   pause: "",
+  delay: null,
 };
 /** @type {LeaseView} */
 const NONE = { wants: "none", epoch: null, control: FREE, failing: false, lapsed: false };
@@ -214,4 +215,12 @@ test("Try now is there while the page waits, Reconnect when it has given up", ()
 
 test("where watching is not permitted any more, there is nothing to press", () => {
   assert.deepEqual(pressable(page({ display: { state: "ended", why: 4403 } })), []);
+});
+
+test("the delay is told while the picture is live", () => {
+  assert.equal(delayOf(page({ display: { delay: 23.6 } })), "Delay 24 ms");
+  assert.equal(delayOf(page({ display: { delay: 0 } })), "Delay 1 ms");
+  assert.equal(delayOf(page({ display: { delay: 1940 } })), "Delay 1.9 s");
+  assert.equal(delayOf(page()), "");
+  assert.equal(delayOf(page({ display: { delay: 24, state: "reconnecting" } })), "");
 });

@@ -48,6 +48,10 @@ class Xvnc:
         wait_until(self._is_ready, "Xvnc is ready", expected=2)
         return self
 
+    def log(self) -> str:
+        """What it has printed: each attempt to connect among it."""
+        return self._process.log()
+
     def stop(self) -> None:
         """End it. Stopping twice is harmless."""
         self._process.stop()
