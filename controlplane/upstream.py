@@ -27,6 +27,7 @@ from controlplane.rfb.handshake import ServerInit, UpstreamHandshake
 RECEIVE_BYTES = 256 * 1024
 SEND_BUFFER_BYTES = 32 * 1024  # small: what the kernel holds can no longer be withdrawn
 CLOSE_SECONDS = 1.0
+EARLY_BYTES = 1024 * 1024  # RFB servers speak when spoken to
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 
 
@@ -124,7 +125,12 @@ class Upstream(ABC):
         if self._receiver:
             self._receiver.upstream_data(data)
             return
+        if self._lost:
+            return
         self._early += data
+        if len(self._early) > EARLY_BYTES:
+            self._early.clear()
+            self._lose(UpstreamError("stream", "the desktop sends what nobody has asked for"))
         self._arrived.set()
 
     def _lose(self, error: UpstreamError) -> None:
