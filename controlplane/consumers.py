@@ -14,9 +14,9 @@ from typing import Any
 from channels.consumer import AsyncConsumer
 from django.conf import settings
 from django.db import Error as AnyDatabaseError
-from django.db.models.functions import Now
 
-from controlplane import desktops, origins, tokens, watch
+from controlplane import desktops, origins, watch
+from controlplane.admissions import Admissions, close_row
 from controlplane.bridge import Bridge
 from controlplane.closecodes import CloseCode, code_of
 from controlplane.dbthreads import DatabaseThreads
@@ -28,7 +28,6 @@ from controlplane.exceptions import (
     UpstreamError,
 )
 from controlplane.gate import Gate
-from controlplane.models import DisplayStream
 from controlplane.presenters import Json
 from controlplane.rfb.handshake import BrowserHandshake, ServerInit
 from controlplane.tokens import Admission
@@ -43,6 +42,7 @@ HELD_SILENCE_SECONDS = 4.0  # ... and how long to wait for it before letting go
 DEAD_AFTER_PINGS = 2.5
 
 _threads = DatabaseThreads("streams", 4)
+_admissions = Admissions(_threads)
 
 Ending = tuple[CloseCode, str]
 
@@ -67,7 +67,7 @@ class DisplayConsumer(AsyncConsumer):
         slug = scope["url_route"]["kwargs"]["slug"]
         try:
             origins.check(scope)
-            admission = await _threads.run(tokens.spend, socket.token, slug, watch.PROCESS)
+            admission = await _admissions.admit(socket.token, slug)
         except StreamRefused as error:
             logger.info("stream of %s refused: %s", slug, error.detail)
             return await socket.close(code_of(error), error.detail)
@@ -158,7 +158,7 @@ class Stream:
                 for error in await asyncio.gather(*ends, return_exceptions=True):
                     if isinstance(error, Exception):  # its row must be closed all the same
                         logger.error("%s: an end was not closed", self._name, exc_info=error)
-                await _threads.run(_close_row, self._admission.stream.pk, code)
+                await _threads.run(close_row, self._admission.stream.pk, code)
         except (TimeoutError, AnyDatabaseError) as error:
             logger.warning("%s: not cleaned up in full: %r", self._name, error)
         finally:  # here, behind the shield: Daphne cancels whoever waits for it
@@ -334,7 +334,7 @@ class Stream:
                 remaining=view.remaining,
                 fence=settings.DISPLAY.fence_seconds,
             ):
-                return self._watch.wake()  # the read is older than the last notice
+                return self._watch.wake(self)  # the read is older than the last notice
             self._arm_timer()
         elif self._gate.is_open:
             self.shut_gate()
@@ -383,9 +383,5 @@ class Stream:
         self._let_go()
         self._mode = "observe"
         self._tell_control("observe", Cause("fenced" if self._gate.is_fenced else "expired"))
-        self._watch.wake()
+        self._watch.wake(self)
         return None
-
-
-def _close_row(stream_id: int, code: CloseCode) -> None:
-    DisplayStream.objects.filter(pk=stream_id).update(closed_at=Now(), close_code=int(code))

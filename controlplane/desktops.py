@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 # VNC servers lock an address out after a few failed authentications: x11vnc's cousin Xvnc after 5.
 REFUSED_REST = timedelta(seconds=60)
+NOTE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +40,34 @@ async def dial(workspace: Workspace, threads: DatabaseThreads) -> tuple[Upstream
     Raises UpstreamError and its kin. Refused credentials are not tried again for 60 s, or until
     the address or one of its secrets changes.
     """
-    await threads.run(check_credentials, workspace)
+    if workspace.refused_credentials or workspace.unreadable_secrets:
+        await threads.run(check_credentials, workspace)
     try:
         connected = await upstream.dial(_target(workspace), _dialling())
     except UpstreamError as error:
         logger.warning("desktop of %s: %s", workspace.slug, error)
         await threads.run(note, workspace, Finding(error=error))
         raise
-    await threads.run(note, workspace, Finding(server_init=connected[1]))
+    if _is_news(workspace, connected[1]):
+        await threads.run(note, workspace, Finding(server_init=connected[1]))
     return connected
+
+
+_noted: dict[int, float] = {}  # when this process last wrote down that a desktop works
+
+
+def _is_news(workspace: Workspace, found: ServerInit) -> bool:
+    """Whether it is worth a write: a thousand who dial at once find the same."""
+    size = (workspace.display_width, workspace.display_height)
+    is_known = workspace.display_status == DisplayStatus.READY and size == (
+        found.width,
+        found.height,
+    )
+    now = time.monotonic()
+    if is_known and now - _noted.get(workspace.pk, -NOTE_SECONDS) < NOTE_SECONDS:
+        return False
+    _noted[workspace.pk] = now
+    return True
 
 
 def _target(workspace: Workspace) -> Target:

@@ -10,16 +10,25 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
+from django.db.models import Count
 from django.db.models.functions import Now
 
 from controlplane import access, crypto, presenters
-from controlplane.exceptions import DisplayMissing, StreamForbidden, TokenRefused, TooManyStreams
+from controlplane.exceptions import (
+    DisplayMissing,
+    StreamForbidden,
+    StreamRefused,
+    TokenRefused,
+    TooManyStreams,
+)
 from controlplane.models import DisplayStream, Workspace
 
 _PURPOSE = "session token"
@@ -70,74 +79,169 @@ def mint(workspace: Workspace, user: User, client_id: str, session_key: str) -> 
     return Minted(token, expires_at)
 
 
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What somebody who dials has shown: a token, and the workspace whose address was dialled."""
+
+    token: str
+    slug: str
+
+
 def spend(token: str, slug: str, process: str) -> Admission:
     """Open a stream row for the token's bearer, or raise the StreamRefused that says why not."""
-    claims = _read(token)
+    (outcome,) = spend_all([Ticket(token, slug)], process)
+    if isinstance(outcome, StreamRefused):
+        raise outcome
+    return outcome
+
+
+def spend_all(tickets: list[Ticket], process: str) -> list[Admission | StreamRefused]:
+    """Do the same for several at once, in one transaction and with as many queries as for one.
+
+    Each is judged by itself: one that is refused takes no other with it.
+    """
+    outcomes: list[Admission | StreamRefused] = []
+    claims = [_read(ticket.token) for ticket in tickets]
     with transaction.atomic():
-        workspace = Workspace.objects.annotate(db_now=Now()).filter(pk=claims.workspace).first()
+        door = _Door([each for each in claims if isinstance(each, Claims)])
+        for ticket, claim in zip(tickets, claims, strict=True):
+            outcomes.append(door.judge(claim, ticket.slug, process))
+        return _insert(outcomes)
+
+
+def _read(token: str) -> Claims | TokenRefused:
+    if not token:
+        return TokenRefused("No token was sent.")
+    try:
+        text = crypto.decrypt(_PURPOSE, token + "=" * (-len(token) % 4))
+    except crypto.Unreadable:
+        return TokenRefused("The token is not one of ours.")
+    return Claims(**json.loads(text))
+
+
+class _Door:
+    """All that decides about the bearers of these claims, read together."""
+
+    def __init__(self, claims: list[Claims]) -> None:
+        workspaces = {each.workspace for each in claims}
+        self._workspaces = {
+            workspace.pk: workspace
+            for workspace in Workspace.objects.annotate(db_now=Now()).filter(pk__in=workspaces)
+        }
+        self._users = User.objects.in_bulk({each.user for each in claims})
+        known = [each for each in claims if each.user in self._users]
+        self._logins = access.standing_logins(
+            (self._users[each.user], each.session_key) for each in known
+        )
+        self._permissions = access.permission_table(self._users.values(), workspaces)
+        self._crowd = _Crowd(self._users, workspaces)
+
+    def judge(
+        self, claims: Claims | TokenRefused, slug: str, process: str
+    ) -> Admission | StreamRefused:
+        """Return the admission, its row not yet inserted, or why there is none."""
+        if isinstance(claims, TokenRefused):
+            return claims
+        try:
+            workspace = self._open(claims, slug)
+            user = self._admit(claims, workspace)
+        except StreamRefused as error:
+            return error
+        self._crowd.add(claims)
+        row = DisplayStream(
+            workspace=workspace,
+            user_id=claims.user,
+            client_id=claims.client_id,
+            token_id=claims.id,
+            process=process,
+        )
+        return Admission(row, workspace, user, claims)
+
+    def _open(self, claims: Claims, slug: str) -> Workspace:
+        workspace = self._workspaces.get(claims.workspace)
         if workspace is None:
             raise DisplayMissing("This workspace no longer exists.")
         if workspace.slug != slug:
             raise TokenRefused("The token is for another workspace.")
         if workspace.db_now.timestamp() > claims.expires:
             raise TokenRefused("The token has expired.")
-        user = _admit(claims, workspace)
-        return Admission(_insert(claims, workspace, process), workspace, user, claims)
+        return workspace
+
+    def _admit(self, claims: Claims, workspace: Workspace) -> User:
+        user = self._users.get(claims.user)
+        if user is None or (user.pk, claims.session_key) not in self._logins:
+            raise StreamForbidden("You are signed out.")
+        may = self._permissions[user.pk, workspace.pk]
+        if not may.observe:
+            raise StreamForbidden("You may not watch this workspace.")
+        if not workspace.is_configured:
+            raise DisplayMissing("The display of this workspace is not enabled.")
+        if not may.force:
+            self._crowd.check(claims)
+        return user
 
 
-def _read(token: str) -> Claims:
-    if not token:
-        raise TokenRefused("No token was sent.")
-    try:
-        text = crypto.decrypt(_PURPOSE, token + "=" * (-len(token) % 4))
-    except crypto.Unreadable:
-        raise TokenRefused("The token is not one of ours.") from None
-    return Claims(**json.loads(text))
+class _Crowd:
+    """How many streams are open: of each user, and of each workspace."""
 
+    def __init__(self, users: Iterable[int], workspaces: Iterable[int]) -> None:
+        self._by_user = _count("user", users)
+        self._by_workspace = _count("workspace", workspaces)
 
-def _admit(claims: Claims, workspace: Workspace) -> User:
-    user = User.objects.filter(pk=claims.user).first()
-    if user is None or not access.is_logged_in(user, claims.session_key):
-        raise StreamForbidden("You are signed out.")
-    may = access.permissions(user, workspace)
-    if not may.observe:
-        raise StreamForbidden("You may not watch this workspace.")
-    if not workspace.is_configured:
-        raise DisplayMissing("The display of this workspace is not enabled.")
-    _check_limits(user, workspace, claims.client_id, is_exempt=may.force)
-    return user
+    def add(self, claims: Claims) -> None:
+        """Count one that is let in now."""
+        self._by_user[claims.user] += 1
+        self._by_workspace[claims.workspace] += 1
 
+    def check(self, claims: Claims) -> None:
+        """Refuse one stream too many; never the holder's.
 
-def _check_limits(user: User, workspace: Workspace, client_id: str, *, is_exempt: bool) -> None:
-    """Refuse one stream too many; never the holder's or a manager's.
-
-    A stream that replaces its own predecessor does not count twice.
-    """
-    if is_exempt or _is_held_by(workspace, user, client_id):
-        return
-    others = presenters.open_streams().exclude(workspace=workspace, user=user, client_id=client_id)
-    if others.filter(user=user).count() >= settings.DISPLAY.max_streams_per_user:
-        raise TooManyStreams("You have too many displays open.")
-    if others.filter(workspace=workspace).count() >= settings.DISPLAY.max_streams_per_workspace:
+        A stream that replaces its own predecessor does not count twice.
+        """
+        display = settings.DISPLAY
+        is_full_for_user = self._by_user[claims.user] >= display.max_streams_per_user
+        is_full = self._by_workspace[claims.workspace] >= display.max_streams_per_workspace
+        if not (is_full_for_user or is_full):
+            return
+        own = presenters.open_streams().filter(
+            workspace=claims.workspace, user=claims.user, client_id=claims.client_id
+        )
+        if own.exists() or _is_held_by(claims):
+            return
+        if is_full_for_user:
+            raise TooManyStreams("You have too many displays open.")
         raise TooManyStreams("Too many people are watching this workspace.")
 
 
-def _is_held_by(workspace: Workspace, user: User, client_id: str) -> bool:
-    return presenters.read([workspace.pk])[workspace.pk].is_held_by(user.pk, client_id)
+def _count(column: str, keys: Iterable[int]) -> Counter[int]:
+    rows = presenters.open_streams().filter(**{f"{column}__in": list(keys)})
+    return Counter(dict(rows.values_list(column).annotate(number=Count("pk"))))
 
 
-def _insert(claims: Claims, workspace: Workspace, process: str) -> DisplayStream:
+def _is_held_by(claims: Claims) -> bool:
+    view = presenters.read([claims.workspace])[claims.workspace]
+    return view.is_held_by(claims.user, claims.client_id)
+
+
+def _insert(outcomes: list[Admission | StreamRefused]) -> list[Admission | StreamRefused]:
+    """Insert the rows of those admitted: that spends their tokens, each once on all nodes."""
+    admitted = [each for each in outcomes if isinstance(each, Admission)]
     try:
         with transaction.atomic():
-            return DisplayStream.objects.create(
-                workspace=workspace,
-                user_id=claims.user,
-                client_id=claims.client_id,
-                token_id=claims.id,
-                process=process,
-            )
+            DisplayStream.objects.bulk_create([each.stream for each in admitted])
+        return outcomes
+    except IntegrityError:  # one of them has been spent: find out which
+        return [_insert_one(each) if isinstance(each, Admission) else each for each in outcomes]
+
+
+def _insert_one(admission: Admission) -> Admission | StreamRefused:
+    try:
+        with transaction.atomic():
+            admission.stream.pk = None
+            admission.stream.save(force_insert=True)
     except IntegrityError:
-        raise TokenRefused("The token has been used already.") from None
+        return TokenRefused("The token has been used already.")
+    return admission
 
 
 def _now(workspace_pk: int) -> datetime:

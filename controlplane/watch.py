@@ -1,7 +1,8 @@
 """The lease watch: one reader per process that keeps the gates of its streams true.
 
 Notify, to be fast: a notice from the channel layer shuts the gates of a workspace and wakes the
-reader. Poll, to be right: every second, one pass reads the leases of all streams of this process.
+reader. Poll, to be right: every second, one pass reads the leases of all streams of this process;
+in between, passes look at streams that are new or that a notice concerns.
 Only a pass that started after the last shut can open a gate (gate.py). When no pass succeeds for
 DISPLAY_FENCE_SECONDS, every gate shuts by its own deadline; the watch need not do anything.
 """
@@ -118,6 +119,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._streams: set[Watched] = set()
+        self._due: set[Watched] = set()  # to be looked at before the next poll of all
         self._tasks: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
         self._checks_access = False
@@ -135,19 +137,21 @@ class Watch:
             ]
             for task in self._tasks:
                 task.add_done_callback(_log_death)
-        self.wake()
+        self.wake(stream)
 
     def leave(self, stream: Watched) -> None:
         """Forget ``stream``; the last one stops the watch."""
         self._streams.discard(stream)
+        self._due.discard(stream)
         if not self._streams:
             for task in self._tasks:
                 task.cancel()
             self._tasks = []
             self._threads.release()
 
-    def wake(self) -> None:
-        """Read now instead of at the next second."""
+    def wake(self, *streams: Watched) -> None:
+        """Look at these now instead of at the next poll."""
+        self._due.update(streams)
         self._wake.set()
 
     def notice(self, workspace_id: int, version: int) -> None:
@@ -156,10 +160,11 @@ class Watch:
         A gate that a read has opened which saw this version already stays open: its holder may be
         typing, and nothing has changed since.
         """
-        for stream in self._streams:
-            if stream.workspace_id == workspace_id and stream.seen_version < version:
+        concerned = [each for each in self._streams if each.workspace_id == workspace_id]
+        for stream in concerned:
+            if stream.seen_version < version:
                 stream.shut_gate()
-        self.wake()
+        self.wake(*concerned)
 
     def notice_access(self) -> None:
         """Somebody may have lost access. What that ends of leases has a notice of its own."""
@@ -193,20 +198,28 @@ class Watch:
 
     # --- poll -------------------------------------------------------------------------------------
     async def _poll(self) -> None:
+        """Look at all streams every second, and in between at those that are due."""
+        polled = -float("inf")
         while True:
             self._wake.clear()
-            await self._pass()
-            await self._tidy_sometimes()
+            now = time.monotonic()
+            if self._checks_access or now - polled >= settings.DISPLAY.watch_seconds:
+                polled = now
+                await self._pass(self._streams, self._is_access_due(), is_poll=True)
+                await self._tidy_sometimes()
+            elif self._due:
+                await self._pass(self._due, checks_access=False, is_poll=False)
+            left = polled + settings.DISPLAY.watch_seconds - time.monotonic()
             with suppress(TimeoutError):
-                async with asyncio.timeout(settings.DISPLAY.watch_seconds):
+                async with asyncio.timeout(left):
                     await self._wake.wait()
 
-    async def _pass(self) -> None:
-        streams = {stream.question(): stream for stream in self._streams}
-        checks_access = self._is_access_due()
+    async def _pass(self, looked_at: set[Watched], checks_access: bool, *, is_poll: bool) -> None:
+        streams = {stream.question(): stream for stream in looked_at}
+        self._due -= looked_at
         started = time.monotonic()
         try:
-            verdicts = await self._threads.run(examine, list(streams), checks_access)
+            verdicts = await self._threads.run(examine, list(streams), checks_access, is_poll)
         except Exception as error:  # any failure of the database: the fence handles what follows
             self._note_blindness(error)
             return
@@ -248,12 +261,15 @@ def _answer(stream: Watched, verdict: Verdict, started: float) -> None:
 
 
 # --- One pass, in the watch's own thread ----------------------------------------------------------
-def examine(questions: list[Question], checks_access: bool) -> dict[Question, Verdict]:
-    """Answer all questions with a handful of queries, whatever their number; stamp the rows."""
+def examine(
+    questions: list[Question], checks_access: bool, stamps: bool
+) -> dict[Question, Verdict]:
+    """Answer all questions with a handful of queries, whatever their number."""
     with time_limit(settings.DISPLAY.fence_seconds / 2):
         refused = _check_access(questions) if checks_access else {}
         found = _Pass(questions)
-        _stamp(questions)
+        if stamps:
+            _stamp(questions)
         return {each: refused.get(each) or found.verdict(each) for each in questions}
 
 
@@ -360,7 +376,9 @@ def _problem(
 def _newest_streams(questions: list[Question]) -> dict[tuple[int, int, str], int]:
     rows = (
         DisplayStream.objects.filter(
-            workspace__in={question.workspace_id for question in questions}, closed_at=None
+            workspace__in={question.workspace_id for question in questions},
+            client_id__in={question.client_id for question in questions},
+            closed_at=None,
         )
         .values_list("workspace", "user", "client_id")
         .annotate(newest=Max("id"))

@@ -72,7 +72,7 @@ def holders(desk: Workspace, operator: User) -> Question:
 
 
 def look(question: Question, *, checks_access: bool = False) -> Verdict:
-    return examine([question], checks_access)[question]
+    return examine([question], checks_access, True)[question]
 
 
 def answered(question: Question, **more: Any) -> Question:
@@ -358,7 +358,7 @@ def test_a_pass_over_many_streams_costs_as_many_queries_as_over_one(
     counts = []
     for several in (questions[:1], questions):
         with CaptureQueriesContext(connection) as queries:
-            verdicts = examine(several, checks_access)
+            verdicts = examine(several, checks_access, True)
         assert all(bool(verdict.control) == is_news for verdict in verdicts.values())
         counts.append(len(queries))
     assert counts[0] == counts[1]
@@ -415,7 +415,9 @@ class FakeDatabase:
         self.flows.set()
         self.entered = 0
 
-    def examine(self, questions: list[Question], checks_access: bool) -> dict[Question, Verdict]:
+    def examine(
+        self, questions: list[Question], checks_access: bool, stamps: bool
+    ) -> dict[Question, Verdict]:
         self.entered += 1
         verdict = Verdict()  # as things were when the read began
         if not self.flows.wait(limit(1)):

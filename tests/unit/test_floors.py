@@ -38,7 +38,7 @@ FLOORS = (
     # 4: HTTP and websockets in
     (
         *("middleware", "origins", "schemas", "api", "views"),
-        *("displaysocket", "consumers"),
+        *("displaysocket", "admissions", "consumers"),
     ),
     # 5: thin: parse, call a service, print
     ("admin", "urls", "routing", "management", "checks", "signals", "apps"),
