@@ -41,12 +41,12 @@ class Database:
             with psycopg.connect(self.url, autocommit=True) as connection:
                 cursor = connection.execute(query.encode(), parameters)
                 return cursor.fetchall() if cursor.description else []
-        connection = sqlite3.connect(self.url.removeprefix("sqlite:///"), timeout=10)
+        file = sqlite3.connect(self.url.removeprefix("sqlite:///"), timeout=10)
         try:
-            with connection:
-                return connection.execute(query.replace("%s", "?"), parameters).fetchall()
+            with file:
+                return file.execute(query.replace("%s", "?"), parameters).fetchall()
         finally:
-            connection.close()
+            file.close()
 
 
 class Databases:

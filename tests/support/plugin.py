@@ -19,15 +19,13 @@ from types import FrameType
 
 import pytest
 
+from tests.support import environment
 from tests.support.processes import MissingProgram
 from tests.support.services import Postgres
 
-SECRET_KEY = "only-for-tests-0123456789-abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJ"
 PORT_VARIABLE = "TESTS_POSTGRES_PORT"
 DIRECTORY_VARIABLE = "TESTS_SQLITE_DIRECTORY"
 
-_OURS = ("DEBUG", "SECRET_KEY", "SECRET_KEY_FALLBACKS", "PUBLIC_URL", "ALLOWED_HOSTS")
-_OURS += ("CSRF_TRUSTED_ORIGINS", "TRUSTED_PROXIES", "EMBED_ORIGINS", "DATABASE_URL", "REDIS_URL")
 _RANK = {"unit": 0, "integration": 1, "e2e": 2}
 
 _started: dict[str, Postgres | Path] = {}
@@ -48,8 +46,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     """Set the environment before pytest-django (called after every wrapper) loads the settings."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         options = early_config.known_args_namespace
-        _clear_environment()
-        os.environ["SECRET_KEY"] = SECRET_KEY
+        environment.prepare()
         _prepare_database(options.database, launch=not _runs_nothing(options))
         signal.signal(signal.SIGTERM, _interrupt)
     return (yield)
@@ -86,13 +83,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _rank(path: Path, folder: Path) -> int:
     parts = path.relative_to(folder).parts if path.is_relative_to(folder) else ("",)
     return _RANK.get(parts[0], 0)
-
-
-def _clear_environment() -> None:
-    """Forget what the caller's shell says about desktopctl: tests decide it themselves."""
-    for name in list(os.environ):
-        if name.removesuffix("_FILE") in _OURS or name.startswith("DISPLAY_"):
-            del os.environ[name]
 
 
 def _prepare_database(kind: str, *, launch: bool) -> None:

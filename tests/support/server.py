@@ -52,6 +52,12 @@ class LiveServer:
         """Where it answers."""
         return f"http://localhost:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """The process that serves."""
+        assert self._process is not None
+        return self._process.pid
+
     def manage_quietly(self, *argv: str) -> None:
         """Run a command whose exit code does not matter."""
         subprocess.run(
