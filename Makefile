@@ -1,6 +1,6 @@
 # The same commands for people and for CI. Each prepares what it needs first; see scripts/setup.
-# ARGS= is handed to pytest: make test ARGS="-k lease -x"
-.PHONY: help setup run test lint screenshots install
+# ARGS= is handed to pytest or to the benchmarks: make test ARGS="-k lease -x"
+.PHONY: help setup run test lint bench screenshots install
 .NOTPARALLEL:
 
 # What is decided in the database is decided on SQLite as on PostgreSQL.
@@ -15,6 +15,7 @@ help:
 	@echo "make run      two demo desktops and the server on http://localhost:8000 (PORT= to change)"
 	@echo "make test     all tests"
 	@echo "make lint     all linters"
+	@echo "make bench    measure beside websockify and a C relay; writes docs/benchmarks.md"
 	@echo "make install  a production server: virtualenv, noVNC, collected static files"
 
 setup:
@@ -37,6 +38,9 @@ lint: setup
 	npx tsc -p tsconfig.json
 	shellcheck $(SHELL_SCRIPTS)
 	scripts/check_tree
+
+bench: setup
+	@exec setpriv --pdeathsig TERM -- $(PYTHON_TOOL) bench $(ARGS)
 
 # With `make run` going on in another terminal.
 screenshots:
