@@ -101,7 +101,7 @@ def _drive(sessions: Sequence[Session], sizes: Sizes) -> float:
         for number in by_number:
             poll.register(number, select.EPOLLIN)
         began = time.monotonic()
-        for due, act in _timetable(sessions, began, sizes):
+        for due, act in timetable(sessions, began, sizes):
             while (left := due - time.monotonic()) > 0:
                 _receive(poll, by_number, left)
             act(due)
@@ -116,7 +116,7 @@ def _receive(poll: select.epoll, by_number: dict[int, Session], seconds: float) 
         by_number[number].receive()
 
 
-def _timetable(
+def timetable(
     sessions: Sequence[Session], began: float, sizes: Sizes
 ) -> Iterator[tuple[float, Callable[[float], None]]]:
     """Yield what is due and when, in order: every session's turns are evenly spread."""
