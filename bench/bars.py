@@ -35,6 +35,7 @@ THROUGHPUT = Measure("throughput", "MiB/s")
 CPU = Measure("CPU time", "s per GiB", 2)
 TRIP_P50 = Measure("round trip of 1 KiB, p50", "µs")
 TRIP_P99 = Measure("round trip of 1 KiB, p99", "µs")
+TRIP_APART = Measure("round trip of 1 KiB, the bridge on a core of its own, p50", "µs")
 MEMORY = Measure("memory of an idle session", "KiB PSS", 1)
 DIALS = Measure("streams dialled", "per second")
 UPDATE_P99 = Measure("busy sessions: update of 16 KiB, p99", "ms", 1)
@@ -49,7 +50,7 @@ TAKE = Measure("take control → first key, p95", "ms", 1)
 REVOKE = Measure("force-release → last input byte, p95, with the notice", "ms", 1)
 REVOKE_LOST = Measure("force-release → last input byte, p95, the notice lost", "ms")
 MEASURES = (
-    *(THROUGHPUT, CPU, TRIP_P50, TRIP_P99, MEMORY, DIALS),
+    *(THROUGHPUT, CPU, TRIP_P50, TRIP_P99, TRIP_APART, MEMORY, DIALS),
     *(UPDATE_P99, UPDATE_ADDED, POINTER_P99, POINTER_ADDED),
     *(STALL_MEMORY, STALL_ENDED, CALM_P99, STALL_P99),
     *(TAKE, REVOKE, REVOKE_LOST),
