@@ -43,7 +43,7 @@ class Square(NamedTuple):
         return head + bytes(self.pixel_bytes)
 
 
-KIB_1, KIB_16, MIB_1 = Square(16), Square(64), Square(512)
+KIB_1, KIB_16, MIB_4 = Square(16), Square(64), Square(1024)
 
 
 def message_size(data: bytes | bytearray) -> int:

@@ -16,6 +16,7 @@ from controlplane.exceptions import TooSlow
 
 ACK_BYTES = 512 * 1024
 WINDOW_BYTES = 2 * ACK_BYTES
+PIECE_COST = 64  # bytes that a piece occupies besides its own: it may be a single byte long
 
 
 class Backlog:
@@ -62,7 +63,7 @@ class Backlog:
     def append(self, data: bytes) -> None:
         """Put what the desktop has sent in line; TooSlow, from then on, where that is too much."""
         self._waiting.append(data)
-        self._waiting_bytes += len(data)
+        self._waiting_bytes += len(data) + PIECE_COST
         behind = self._waiting_bytes + self._unacknowledged
         if behind <= self._cap:
             return
@@ -74,7 +75,7 @@ class Backlog:
         if not self._waiting or (self._is_windowed and self._unacknowledged >= WINDOW_BYTES):
             return b""
         data = self._waiting.popleft()
-        self._waiting_bytes -= len(data)
+        self._waiting_bytes -= len(data) + PIECE_COST
         self._sent += len(data)
         return data
 

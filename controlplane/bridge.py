@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -35,6 +34,7 @@ from controlplane.rfb.messages import (
     encode_update_request,
 )
 from controlplane.upstream import Upstream
+from controlplane.wakeup import Wakeup
 
 INPUT_QUEUE_BYTES = 64 * 1024
 MESSAGE_COST_BYTES = 384  # what a waiting message of a few bytes occupies in memory
@@ -121,9 +121,9 @@ class InputQueue:
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
-        self._line: deque[_Waiting] = deque()
+        self._line: list[_Waiting] = []  # short: nothing is read while it is full
         self._bytes = 0
-        self._moved = asyncio.Event()
+        self._moved = Wakeup()
         self.held = HeldInput()
 
     def put(self, data: bytes) -> None:
@@ -143,7 +143,7 @@ class InputQueue:
     def flush(self) -> None:
         """Send what waits, for as long as the desktop reads."""
         while self._line and self._upstream.is_writable:
-            waiting = self._line.popleft()
+            waiting = self._line.pop(0)
             self._bytes -= waiting.cost
             self._upstream.write(waiting.data)
             self._moved.set()
@@ -155,7 +155,7 @@ class InputQueue:
 
         What is not input stays in line: without it, the picture would stop or be misread.
         """
-        self._line = deque(waiting for waiting in self._line if not waiting.is_input)
+        self._line = [waiting for waiting in self._line if not waiting.is_input]
         self._bytes = sum(waiting.cost for waiting in self._line)
         if self.held:
             self._upstream.write(self.held.release())
@@ -240,7 +240,7 @@ class Bridge:
         self._pulse = Pulse()
         self._notify = notify
         self._fail = fail
-        self._wake = asyncio.Event()
+        self._wake = Wakeup()
         self._lost: UpstreamError | None = None
         self.last_input: float | None = None  # monotonic seconds of the newest input that passed
         self.refused_input = 0
@@ -336,6 +336,7 @@ class Bridge:
                 await send(data)
                 self._backlog.sent()
                 self._resume_requests()
+            data = b""  # an idle stream keeps no last piece
             if self._lost and self._backlog.is_empty:
                 raise self._lost
             await self._wake.wait()

@@ -15,23 +15,26 @@ from channels.consumer import AsyncConsumer
 from django.conf import settings
 from django.db import Error as AnyDatabaseError
 
-from controlplane import desktops, origins, watch
+from controlplane import desktops, origins, presenters, watch
 from controlplane.admissions import Admissions, close_row
 from controlplane.bridge import Bridge
 from controlplane.closecodes import CloseCode, code_of
 from controlplane.dbthreads import DatabaseThreads
-from controlplane.displaysocket import BrowserLeft, DisplaySocket, ReadAhead
+from controlplane.displaysocket import BrowserLeft, DisplaySocket, ReadAhead, token_of
 from controlplane.exceptions import (
+    ControlPlaneError,
     ProtocolError,
     StreamRefused,
     TooSlow,
     UpstreamError,
 )
 from controlplane.gate import Gate
+from controlplane.models import Workspace
 from controlplane.presenters import Json
-from controlplane.rfb.handshake import BrowserHandshake, ServerInit
+from controlplane.rfb.handshake import BrowserHandshake
 from controlplane.tokens import Admission
 from controlplane.upstream import Upstream
+from controlplane.wakeup import Wakeup
 from controlplane.watch import Cause, Question, Seen, Verdict
 
 logger = logging.getLogger(__name__)
@@ -46,15 +49,39 @@ _admissions = Admissions(_threads)
 
 Ending = tuple[CloseCode, str]
 
-_open_streams: set[Stream] = set()
+
+class OpenStreams:
+    """The streams of this process. Every other second, each looks whether its ends still live."""
+
+    def __init__(self) -> None:
+        self._streams: set[Stream] = set()
+        self._beat: asyncio.Task[None] | None = None
+
+    def add(self, stream: Stream) -> None:
+        """Look after ``stream`` from now on."""
+        self._streams.add(stream)
+        if self._beat is None or self._beat.done():
+            self._beat = asyncio.create_task(self._look_after_all(), name="streams-beat")
+
+    def discard(self, stream: Stream) -> None:
+        """It has ended."""
+        self._streams.discard(stream)
+
+    async def end_all(self) -> None:
+        """End every stream with 4503; return when they have let go of their keys."""
+        streams = list(self._streams)
+        for stream in streams:
+            stream.end(CloseCode.RESTARTING, "The server restarts.")
+        await asyncio.gather(*(stream.finished for stream in streams))
+
+    async def _look_after_all(self) -> None:
+        while self._streams:
+            await asyncio.sleep(min(HELD_PING_SECONDS, settings.DISPLAY.ping_seconds))
+            for stream in list(self._streams):
+                stream.look_after_ends()
 
 
-async def end_all_streams() -> None:
-    """End every stream of this process with 4503; return when they have let go of their keys."""
-    streams = list(_open_streams)
-    for stream in streams:
-        stream.end(CloseCode.RESTARTING, "The server restarts.")
-    await asyncio.gather(*(stream.finished.wait() for stream in streams))
+open_streams = OpenStreams()
 
 
 class DisplayConsumer(AsyncConsumer):
@@ -64,17 +91,24 @@ class DisplayConsumer(AsyncConsumer):
         """Serve one websocket from accept to close (ASGI)."""
         socket = DisplaySocket(scope, receive, send)
         await socket.accept()
+        admission = await self._admit(scope, socket)
+        if admission is None:
+            return
+        running = Stream(socket, admission).run(admission)
+        del admission  # a stream lives for hours: it keeps none of the rows that let it in
+        await running
+
+    async def _admit(self, scope: Any, socket: DisplaySocket) -> Admission | None:
         slug = scope["url_route"]["kwargs"]["slug"]
         try:
             origins.check(scope)
-            admission = await _admissions.admit(socket.token, slug)
+            return await _admissions.admit(token_of(scope), slug)
         except StreamRefused as error:
             logger.info("stream of %s refused: %s", slug, error.detail)
-            return await socket.close(code_of(error), error.detail)
+            await socket.close(code_of(error), error.detail)
         except AnyDatabaseError as error:
             logger.error("stream of %s refused: the database is away: %s", slug, error)
-            return await socket.close(CloseCode.RESTARTING, "The database is away.")
-        await Stream(socket, admission).run()
+            await socket.close(CloseCode.RESTARTING, "The database is away.")
         return None
 
 
@@ -83,8 +117,10 @@ class Stream:
 
     def __init__(self, socket: DisplaySocket, admission: Admission) -> None:
         self._socket = socket
-        self._admission = admission
-        self._name = f"stream {admission.stream.pk} of {admission.workspace.slug}"
+        self._row_id: int = admission.stream.pk
+        self._claims = admission.claims
+        self._workspace: Workspace | None = admission.workspace  # until it has been dialled
+        self._name = f"stream {self._row_id} of {admission.workspace.slug}"
         self._watch = watch.current()
         self._gate = Gate()
         self._gate_timer: asyncio.TimerHandle | None = None
@@ -95,21 +131,34 @@ class Stream:
         self._reported_input: float | None = None
         self._upstream: Upstream | None = None
         self._handshake: BrowserHandshake | None = None
+        self._frame_pixels = 0
         self._bridge: Bridge | None = None
-        self._bridged = asyncio.Event()
-        self._answered = asyncio.Event()
-        self._texts: asyncio.Queue[Json] = asyncio.Queue()
+        self._bridged, self._answered = Wakeup(), Wakeup()
+        self._texts: list[Json] = []
+        self._has_texts = Wakeup()
         self._read_ahead = None if socket.has_backpressure else ReadAhead(self._read)
         self._heard = self._asked = time.monotonic()
-        self.finished = asyncio.Event()
-        self._over: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.finished: asyncio.Future[None] = loop.create_future()
+        self._over: asyncio.Future[Ending] = loop.create_future()
 
-    async def run(self) -> None:
-        """Serve until one side ends it; whatever happens, let go of keys and close the row."""
-        logger.info("%s opened by %s", self._name, self._admission.user)
+    def _join(self, admission: Admission) -> None:
+        """The read that let us in answers the first question, unless it is outdated already."""
         self._watch.join(self)
-        _open_streams.add(self)
-        work = [self._connect, self._receive, self._to_browser, self._send_texts, self._keep_alive]
+        open_streams.add(self)
+        view = admission.view
+        if self._watch.has_newer(view):
+            return self._watch.wake(self)
+        viewer = presenters.Viewer(admission.user, self._claims.client_id, admission.can)
+        verdict = Verdict(view, presenters.control(view, viewer))
+        return self.answer(verdict, admission.read_started)
+
+    async def run(self, admission: Admission) -> None:
+        """Serve until one side ends it; whatever happens, let go of keys and close the row."""
+        logger.info("%s opened by %s", self._name, admission.user)
+        self._join(admission)
+        del admission
+        work = [self._serve, self._receive, self._send_texts]
         if self._read_ahead:
             work.append(self._read_ahead.run)
         tasks = [asyncio.create_task(each(), name=f"{each.__name__} {self._name}") for each in work]
@@ -131,6 +180,9 @@ class Stream:
         if not self._over.done():
             self._over.set_result((code, reason))
 
+    def _fail(self, error: ControlPlaneError) -> None:
+        self.end(code_of(error), str(error))
+
     def _note_end(self, task: asyncio.Task[None]) -> None:
         """Turn what a task raised into the stream's end."""
         if task.cancelled() or not (error := task.exception()):
@@ -139,7 +191,7 @@ class Stream:
             case BrowserLeft():
                 self.end(CloseCode.DONE, "")
             case UpstreamError() | ProtocolError() | TooSlow():
-                self.end(code_of(error), str(error))
+                self._fail(error)
             case _:
                 logger.error("%s: %s failed", self._name, task.get_name(), exc_info=error)
                 self.end(CloseCode.RESTARTING, "An error on the server; it has been logged.")
@@ -158,12 +210,12 @@ class Stream:
                 for error in await asyncio.gather(*ends, return_exceptions=True):
                     if isinstance(error, Exception):  # its row must be closed all the same
                         logger.error("%s: an end was not closed", self._name, exc_info=error)
-                await _threads.run(close_row, self._admission.stream.pk, code)
+                await _threads.run(close_row, self._row_id, code)
         except (TimeoutError, AnyDatabaseError) as error:
             logger.warning("%s: not cleaned up in full: %r", self._name, error)
         finally:  # here, behind the shield: Daphne cancels whoever waits for it
-            _open_streams.discard(self)
-            self.finished.set()
+            open_streams.discard(self)
+            self.finished.set_result(None)
         logger.info("%s closed: %d %s", self._name, code, reason)
 
     async def _close_upstream(self) -> None:
@@ -171,19 +223,18 @@ class Stream:
             await self._upstream.close()
 
     # --- bytes ------------------------------------------------------------------------------------
-    async def _connect(self) -> None:
+    async def _serve(self) -> None:
         """Dial the desktop, then invite the browser: an unreachable desktop is a readable end."""
-        self._upstream, server_init = await desktops.dial(self._admission.workspace, _threads)
-        self._server_init: ServerInit = server_init
+        assert self._workspace is not None
+        self._upstream, server_init = await desktops.dial(self._workspace, _threads)
+        self._workspace = None
+        self._frame_pixels = server_init.width * server_init.height
         await self._know_lease()
         self._handshake = BrowserHandshake(server_init.raw)
         for frame in self._handshake.start():
             await self._socket.send_bytes(frame)
-        try:
-            async with asyncio.timeout(settings.DISPLAY.connect_seconds):
-                await self._bridged.wait()
-        except TimeoutError:
-            raise ProtocolError("the browser did not finish the RFB handshake") from None
+        bridge = await self._browser_has_answered()
+        await bridge.to_browser(self._socket.send_bytes)
 
     async def _know_lease(self) -> None:
         """Wait for the first read: from its very first message on, a holder's input passes."""
@@ -192,6 +243,15 @@ class Stream:
                 await self._answered.wait()
         except TimeoutError:
             self.end(CloseCode.RESTARTING, "The database is away.")
+
+    async def _browser_has_answered(self) -> Bridge:
+        try:
+            async with asyncio.timeout(settings.DISPLAY.connect_seconds):
+                await self._bridged.wait()
+        except TimeoutError:
+            raise ProtocolError("the browser did not finish the RFB handshake") from None
+        assert self._bridge is not None
+        return self._bridge
 
     async def _read(self) -> bytes | Json:
         frame = await self._socket.receive()
@@ -204,65 +264,72 @@ class Stream:
             frame = await receive()
             if isinstance(frame, dict):
                 self._on_text(frame)
+            elif self._bridge:
+                await self._bridge.from_browser(frame)
             else:
-                await self._on_bytes(frame)
+                await self._shake_hands(frame)
 
     def _on_text(self, message: Json) -> None:
         if message["type"] == "ping":
-            self._texts.put_nowait({"type": "pong", "id": message["id"]})
+            self._say({"type": "pong", "id": message["id"]})
         elif self._bridge:
             self._bridge.browser_answers(message["id"])
 
-    async def _on_bytes(self, data: bytes) -> None:
+    async def _shake_hands(self, data: bytes) -> None:
         if not self._handshake or not self._upstream:
             raise ProtocolError("the browser spoke before it was greeted")
-        if not self._bridge:
-            for frame in self._handshake.feed(data):
-                await self._socket.send_bytes(frame)
-            if not self._handshake.done:
-                return
-            self._bridge, data = self._start_bridge(self._upstream), self._handshake.leftover
-        await self._bridge.from_browser(data)
+        for frame in self._handshake.feed(data):
+            await self._socket.send_bytes(frame)
+        if not self._handshake.done:
+            return
+        first, self._handshake = self._handshake.leftover, None
+        self._bridge = self._start_bridge(self._upstream)
+        self._bridged.set()
+        await self._bridge.from_browser(first)
 
     def _start_bridge(self, upstream: Upstream) -> Bridge:
         display = settings.DISPLAY
         bridge = Bridge(
             upstream,
             self._gate,
-            frame_pixels=self._server_init.width * self._server_init.height,
+            frame_pixels=self._frame_pixels,
             backlog_bytes=display.backlog_bytes,
             backlog_cap_bytes=display.backlog_cap_bytes,
             clipboard_bytes=display.clipboard_bytes,
             acknowledges=self._socket.has_text and not self._socket.has_backpressure,
-            notify=self._texts.put_nowait,
-            fail=lambda error: self.end(code_of(error), str(error)),
+            notify=self._say,
+            fail=self._fail,
         )
         upstream.attach(bridge)
-        self._bridged.set()
         return bridge
 
-    async def _to_browser(self) -> None:
-        await self._bridged.wait()
-        assert self._bridge is not None
-        await self._bridge.to_browser(self._socket.send_bytes)
+    def _say(self, text: Json) -> None:
+        """Put a text for the page in line."""
+        self._texts.append(text)
+        self._has_texts.set()
 
     async def _send_texts(self) -> None:
         while True:
-            await self._socket.send_text(await self._texts.get())
+            await self._has_texts.wait()
+            self._has_texts.clear()
+            texts, self._texts = self._texts, []
+            for text in texts:
+                await self._socket.send_text(text)
 
     # --- signs of life ----------------------------------------------------------------------------
-    async def _keep_alive(self) -> None:
-        """Look after both ends: the desktop may hang, the browser may be gone without a word."""
-        while True:
-            await asyncio.sleep(min(HELD_PING_SECONDS, settings.DISPLAY.ping_seconds))
-            if self._bridge:
-                self._bridge.check_desktop()
+    def look_after_ends(self) -> None:
+        """The desktop may hang, the browser may be gone without a word."""
+        if not self._bridge:
+            return
+        try:
+            self._bridge.check_desktop()
+            if self._socket.has_text:  # a stock client has the server's websocket pings
                 self._check_browser(self._bridge)
+        except ControlPlaneError as error:
+            self._fail(error)
 
     def _check_browser(self, bridge: Bridge) -> None:
-        """Ask our own page for signs of life; a stock client has the server's websocket pings."""
-        if not self._socket.has_text:
-            return
+        """Ask our own page for signs of life, and judge how long there were none."""
         now, interval = time.monotonic(), settings.DISPLAY.ping_seconds
         self._judge_silence(now - self._heard, interval * DEAD_AFTER_PINGS)
         if now - self._asked >= (HELD_PING_SECONDS if self._holds_input else interval) - 0.1:
@@ -287,7 +354,12 @@ class Stream:
     @property
     def workspace_id(self) -> int:
         """The workspace whose notices concern this stream."""
-        return self._admission.workspace.pk
+        return self._claims.workspace
+
+    @property
+    def seat(self) -> tuple[int, int, str]:
+        """Workspace, user and client_id: of two streams with the same, the newer one lives."""
+        return self._claims.workspace, self._claims.user, self._claims.client_id
 
     @property
     def seen_version(self) -> int:
@@ -296,9 +368,9 @@ class Stream:
 
     def question(self) -> Question:
         """What the next pass of the watch shall find out."""
-        claims = self._admission.claims
+        claims = self._claims
         return Question(
-            stream_id=self._admission.stream.pk,
+            stream_id=self._row_id,
             workspace_id=claims.workspace,
             user_id=claims.user,
             client_id=claims.client_id,
@@ -327,7 +399,7 @@ class Stream:
             self.shut_gate()
             return self.end(*verdict.end)
         assert verdict.view is not None
-        view, claims = verdict.view, self._admission.claims
+        view, claims = verdict.view, self._claims
         if view.is_held_by(claims.user, claims.client_id):
             if not self._gate.allow(
                 read_started=started,
@@ -352,12 +424,12 @@ class Stream:
         self._driven_epoch = view.lease.epoch if mode == "control" else None
         self._answered.set()
         if is_first:
-            self._texts.put_nowait({"type": "hello", "mode": mode, "control": control})
+            self._say({"type": "hello", "mode": mode, "control": control})
         elif changed or verdict.control:
             self._tell_control(mode, verdict.cause)
 
     def _tell_control(self, mode: str, cause: Cause) -> None:
-        self._texts.put_nowait(
+        self._say(
             {
                 "type": "control",
                 "mode": mode,

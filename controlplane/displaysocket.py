@@ -77,7 +77,6 @@ class DisplaySocket:
     ) -> None:
         offered: list[str] = scope.get("subprotocols", [])
         self.subprotocol = next((name for name in (V1, BINARY) if name in offered), None)
-        self.token = _token(offered, scope.get("query_string", b""))
         # Of the servers that we know, only Daphne names no version of the ASGI specification; it
         # neither lets us wait for a browser that does not read, nor stops reading while we wait.
         self.has_backpressure = "spec_version" in scope.get("asgi", {})
@@ -144,10 +143,12 @@ class DisplaySocket:
                 )
 
 
-def _token(offered: list[str], query: bytes) -> str:
-    for name in offered:
+def token_of(scope: dict[str, Any]) -> str:
+    """Return the session token that was offered as a subprotocol or in the query, or nothing."""
+    for name in scope.get("subprotocols", []):
         if name.startswith(TOKEN_PREFIX):
-            return name.removeprefix(TOKEN_PREFIX)
+            return str(name.removeprefix(TOKEN_PREFIX))
+    query: bytes = scope.get("query_string", b"")
     return parse_qs(query.decode("latin-1")).get("token", [""])[0]
 
 

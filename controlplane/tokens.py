@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from django.db.models import Count
 from django.db.models.functions import Now
 
 from controlplane import access, crypto, presenters
+from controlplane.access import Permissions
 from controlplane.exceptions import (
     DisplayMissing,
     StreamForbidden,
@@ -30,6 +32,7 @@ from controlplane.exceptions import (
     TooManyStreams,
 )
 from controlplane.models import DisplayStream, Workspace
+from controlplane.presenters import LeaseView
 
 _PURPOSE = "session token"
 
@@ -56,12 +59,18 @@ class Minted:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A token has been spent: this user may open this stream now."""
+    """A token has been spent: this user may open this stream now.
+
+    ``view`` is the lease, from a read that began at ``read_started`` (monotonic seconds).
+    """
 
     stream: DisplayStream
     workspace: Workspace
     user: User
     claims: Claims
+    can: Permissions
+    view: LeaseView
+    read_started: float
 
 
 def mint(workspace: Workspace, user: User, client_id: str, session_key: str) -> Minted:
@@ -123,6 +132,7 @@ class _Door:
     """All that decides about the bearers of these claims, read together."""
 
     def __init__(self, claims: list[Claims]) -> None:
+        self._read_started = time.monotonic()
         workspaces = {each.workspace for each in claims}
         self._workspaces = {
             workspace.pk: workspace
@@ -134,6 +144,7 @@ class _Door:
             (self._users[each.user], each.session_key) for each in known
         )
         self._permissions = access.permission_table(self._users.values(), workspaces)
+        self._views = presenters.read(workspaces)
         self._crowd = _Crowd(self._users, workspaces)
 
     def judge(
@@ -144,7 +155,7 @@ class _Door:
             return claims
         try:
             workspace = self._open(claims, slug)
-            user = self._admit(claims, workspace)
+            user, can = self._admit(claims, workspace)
         except StreamRefused as error:
             return error
         self._crowd.add(claims)
@@ -155,7 +166,8 @@ class _Door:
             token_id=claims.id,
             process=process,
         )
-        return Admission(row, workspace, user, claims)
+        view = self._views[workspace.pk]
+        return Admission(row, workspace, user, claims, can, view, self._read_started)
 
     def _open(self, claims: Claims, slug: str) -> Workspace:
         workspace = self._workspaces.get(claims.workspace)
@@ -167,18 +179,19 @@ class _Door:
             raise TokenRefused("The token has expired.")
         return workspace
 
-    def _admit(self, claims: Claims, workspace: Workspace) -> User:
+    def _admit(self, claims: Claims, workspace: Workspace) -> tuple[User, Permissions]:
         user = self._users.get(claims.user)
         if user is None or (user.pk, claims.session_key) not in self._logins:
             raise StreamForbidden("You are signed out.")
-        may = self._permissions[user.pk, workspace.pk]
-        if not may.observe:
+        can = self._permissions[user.pk, workspace.pk]
+        if not can.observe:
             raise StreamForbidden("You may not watch this workspace.")
         if not workspace.is_configured:
             raise DisplayMissing("The display of this workspace is not enabled.")
-        if not may.force:
+        is_holder = self._views[workspace.pk].is_held_by(user.pk, claims.client_id)
+        if not (can.force or is_holder):
             self._crowd.check(claims)
-        return user
+        return user, can
 
 
 class _Crowd:
@@ -194,10 +207,7 @@ class _Crowd:
         self._by_workspace[claims.workspace] += 1
 
     def check(self, claims: Claims) -> None:
-        """Refuse one stream too many; never the holder's.
-
-        A stream that replaces its own predecessor does not count twice.
-        """
+        """Refuse one stream too many; one that replaces its own predecessor does not count."""
         display = settings.DISPLAY
         is_full_for_user = self._by_user[claims.user] >= display.max_streams_per_user
         is_full = self._by_workspace[claims.workspace] >= display.max_streams_per_workspace
@@ -206,7 +216,7 @@ class _Crowd:
         own = presenters.open_streams().filter(
             workspace=claims.workspace, user=claims.user, client_id=claims.client_id
         )
-        if own.exists() or _is_held_by(claims):
+        if own.exists():
             return
         if is_full_for_user:
             raise TooManyStreams("You have too many displays open.")
@@ -216,11 +226,6 @@ class _Crowd:
 def _count(column: str, keys: Iterable[int]) -> Counter[int]:
     rows = presenters.open_streams().filter(**{f"{column}__in": list(keys)})
     return Counter(dict(rows.values_list(column).annotate(number=Count("pk"))))
-
-
-def _is_held_by(claims: Claims) -> bool:
-    view = presenters.read([claims.workspace])[claims.workspace]
-    return view.is_held_by(claims.user, claims.client_id)
 
 
 def _insert(outcomes: list[Admission | StreamRefused]) -> list[Admission | StreamRefused]:

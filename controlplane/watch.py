@@ -101,6 +101,10 @@ class Watched(Protocol):
         """Whose notices concern it."""
 
     @property
+    def seat(self) -> tuple[int, int, str]:
+        """Workspace, user and client_id: of two streams with the same, the newer one lives."""
+
+    @property
     def seen_version(self) -> int:
         """The version of the lease that its newest answer rests on; -1 before the first."""
 
@@ -119,6 +123,8 @@ class Watch:
 
     def __init__(self) -> None:
         self._streams: set[Watched] = set()
+        self._newest_of_seat: dict[tuple[int, int, str], Watched] = {}
+        self._told: dict[int, int] = {}  # by workspace, the version that the newest notice told
         self._due: set[Watched] = set()  # to be looked at before the next poll of all
         self._tasks: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
@@ -128,8 +134,13 @@ class Watch:
         self._is_blind = False
 
     def join(self, stream: Watched) -> None:
-        """Watch ``stream`` from now on; its first answer comes at once."""
+        """Watch ``stream`` from now on; an older one of its seat lets go and is looked at."""
         self._streams.add(stream)
+        older = self._newest_of_seat.get(stream.seat)
+        self._newest_of_seat[stream.seat] = stream
+        if older:
+            older.shut_gate()
+            self.wake(older)
         if not self._tasks:
             self._tasks = [
                 asyncio.create_task(self._poll(), name="watch-poll"),
@@ -137,17 +148,22 @@ class Watch:
             ]
             for task in self._tasks:
                 task.add_done_callback(_log_death)
-        self.wake(stream)
 
     def leave(self, stream: Watched) -> None:
         """Forget ``stream``; the last one stops the watch."""
         self._streams.discard(stream)
         self._due.discard(stream)
+        if self._newest_of_seat.get(stream.seat) is stream:
+            del self._newest_of_seat[stream.seat]
         if not self._streams:
             for task in self._tasks:
                 task.cancel()
             self._tasks = []
             self._threads.release()
+
+    def has_newer(self, view: LeaseView) -> bool:
+        """Whether a notice has told of a newer version of this lease."""
+        return self._told.get(view.lease.workspace_id, -1) > view.lease.version
 
     def wake(self, *streams: Watched) -> None:
         """Look at these now instead of at the next poll."""
@@ -160,6 +176,7 @@ class Watch:
         A gate that a read has opened which saw this version already stays open: its holder may be
         typing, and nothing has changed since.
         """
+        self._told[workspace_id] = version
         concerned = [each for each in self._streams if each.workspace_id == workspace_id]
         for stream in concerned:
             if stream.seen_version < version:
@@ -320,9 +337,11 @@ class _Pass:
             ended = self._end_of(question.workspace_id, question.driven_epoch)
             return _told(ended) if ended else Cause(EndReason.EXPIRED)
         seen = question.seen
-        if seen and (seen.epoch, seen.is_held) == (view.lease.epoch, view.is_held):
+        if seen is None:
+            return Cause()  # it has just come
+        if (seen.epoch, seen.is_held) == (view.lease.epoch, view.is_held):
             return Cause()  # renewed, or the holder came or went
-        if seen and seen.version == view.lease.version:
+        if seen.version == view.lease.version:
             return Cause(EndReason.EXPIRED)  # by time alone: nobody has recorded it yet
         newest = self._newest_transition(question.workspace_id)
         return _told(newest) if newest else Cause()

@@ -12,6 +12,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from controlplane import crypto, leases, tokens
@@ -277,6 +278,15 @@ def test_the_holder_is_let_into_a_full_workspace(
 
 
 @pytest.mark.usefixtures("limits")
+def test_the_holder_is_let_in_however_many_displays_the_holder_has_open(
+    token: str, desk: Workspace, operator: User
+) -> None:
+    open_two(desk, operator)
+    leases.acquire(desk, tab(operator), ttl=300)
+    spend(token)
+
+
+@pytest.mark.usefixtures("limits")
 def test_another_tab_of_the_holder_is_not_let_into_a_full_workspace(
     desk: Workspace, operator: User, observer: User, colleague: User, browser: Browser
 ) -> None:
@@ -325,3 +335,48 @@ def test_of_ten_that_spend_a_token_at_once_one_gets_in(desk: Workspace) -> None:
     with ThreadPoolExecutor(10) as executor:
         assert sum(executor.map(try_once, range(10))) == 1
     assert DisplayStream.objects.count() == 1
+
+
+# --- Many at once ---------------------------------------------------------------------------------
+def test_many_are_admitted_with_as_many_queries_as_one(
+    desk: Workspace, operator: User, browser: Browser
+) -> None:
+    counts = []
+    for number in (1, 12):
+        tickets = [
+            tokens.Ticket(mint(desk, operator, browser, f"tab-{number:03}-{each:03}"), "desk")
+            for each in range(number)
+        ]
+        with CaptureQueriesContext(connection) as queries:
+            outcomes = tokens.spend_all(tickets, "this process")
+        assert all(isinstance(each, tokens.Admission) for each in outcomes)
+        assert len({each.stream.pk for each in outcomes}) == number  # type: ignore[union-attr]  # just asserted
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
+
+
+def test_who_is_refused_takes_nobody_along(
+    desk: Workspace, operator: User, stranger: User, browser: Browser
+) -> None:
+    spent = mint(desk, operator, browser)
+    spend(spent)
+    good = mint(desk, operator, browser, OTHER_TAB)
+    tickets = [spent, "forged", mint(desk, stranger, Browser(stranger)), good, good]
+    outcomes = tokens.spend_all([tokens.Ticket(each, "desk") for each in tickets], "this process")
+    assert [type(each) for each in outcomes] == [
+        *(TokenRefused, TokenRefused, StreamForbidden, tokens.Admission, TokenRefused)
+    ]
+    assert DisplayStream.objects.count() == 2
+
+
+def test_who_comes_in_the_same_batch_counts_for_the_limit(
+    desk: Workspace, operator: User, browser: Browser, settings: Any
+) -> None:
+    settings.DISPLAY = type(settings.DISPLAY)(max_streams_per_user=2)
+    tickets = [
+        tokens.Ticket(mint(desk, operator, browser, f"tab-number-{each}"), "desk")
+        for each in range(3)
+    ]
+    outcomes = tokens.spend_all(tickets, "this process")
+    assert [type(each) for each in outcomes[:2]] == [tokens.Admission] * 2
+    assert isinstance(outcomes[2], TooManyStreams)

@@ -285,7 +285,7 @@ def test_the_end_of_one_login_leaves_the_streams_of_another(
 ) -> None:
     other = question_of(desk, Browser(operator), OTHER_TAB)
     _log_out(other)
-    verdicts = examine([holders, other], True)
+    verdicts = examine([holders, other], True, True)
     assert verdicts[holders].end is None
     assert_ended(verdicts[other], CloseCode.FORBIDDEN)
     assert_held_by(desk, tab(operator), epoch=1)
@@ -323,7 +323,7 @@ def test_an_account_deleted_between_looks_at_access_ends_its_own_stream_only(
     WorkspaceGrant.objects.create(workspace=desk, user=stranger, role=Role.OBSERVER)
     deleted = question_of(desk, Browser(stranger))
     User.objects.get(pk=stranger.pk).delete()
-    verdicts = examine([deleted, asked], False)
+    verdicts = examine([deleted, asked], False, True)
     assert_ended(verdicts[deleted], CloseCode.FORBIDDEN)
     assert verdicts[asked].control is not None
 
@@ -392,6 +392,7 @@ class FakeStream:
         self.gate = Gate()
         self.answers: list[Verdict] = []
         self.seen_version = 1
+        self.seat = (workspace_id, 1, f"tab-{id(self)}")
 
     def question(self) -> Question:
         return Question(id(self), self.workspace_id, 1, THIS_TAB, "", "observe", None, None, None)
@@ -456,18 +457,42 @@ async def joined(the_watch: Watch, workspace_id: int = 1) -> FakeStream:
     """Return a stream that has had its first answer."""
     stream = FakeStream(workspace_id)
     the_watch.join(stream)
+    the_watch.wake(stream)
     await await_until(lambda: stream.answers, "the first answer")
     return stream
 
 
-async def test_a_stream_that_joins_is_answered_at_once(
+async def test_who_asks_is_answered_at_once_and_nobody_else_is_looked_at(
     the_watch: Watch, database: FakeDatabase, settings: Any
 ) -> None:
     slow_polls(settings)
     first = await joined(the_watch)
+    second = await joined(the_watch)
+    assert second.gate.is_open
+    assert len(first.answers) == 1
+    assert database.passes[-1][0] == [id(second)]
+
+
+async def test_a_newer_stream_of_the_same_seat_shuts_the_older_one_first(
+    the_watch: Watch, database: FakeDatabase, settings: Any
+) -> None:
+    slow_polls(settings)
+    older, newer = await joined(the_watch), FakeStream()
+    newer.seat = older.seat
+    database.flows.clear()
+    the_watch.join(newer)
+    assert not older.gate.is_open
+    assert newer.gate.is_open is False
+
+
+async def test_a_read_that_a_notice_has_overtaken_is_known_to_be_old(the_watch: Watch) -> None:
     await joined(the_watch)
-    assert first.gate.is_open
-    assert len(first.answers) == 2
+    view: Any = SimpleNamespace(lease=SimpleNamespace(workspace_id=1, version=4))
+    assert not the_watch.has_newer(view)
+    the_watch.notice(1, version=4)
+    assert not the_watch.has_newer(view)
+    the_watch.notice(1, version=5)
+    assert the_watch.has_newer(view)
 
 
 async def test_the_watch_reads_again_and_again(the_watch: Watch) -> None:
@@ -482,6 +507,7 @@ async def test_one_pass_reads_for_all_streams(
     streams = [FakeStream(number) for number in range(20)]
     for stream in streams:
         the_watch.join(stream)
+        the_watch.wake(stream)
     await await_until(lambda: all(stream.answers for stream in streams), "answers for all")
     assert len(database.passes) <= 2
     assert set(database.passes[-1][0]) == {id(stream) for stream in streams}
@@ -521,7 +547,7 @@ async def test_only_a_read_that_began_after_the_notice_opens_the_gate_again(
     slow_polls(settings)
     database.flows.clear()
     entered, told = database.entered, len(stream.answers)
-    await await_until(lambda: database.entered > entered or the_watch.wake(), "a slow read")
+    await await_until(lambda: database.entered > entered or the_watch.wake(stream), "a slow read")
     told = len(stream.answers)
     the_watch.notice(1, stream.seen_version + 1)  # while that read is under way
     assert not stream.gate.is_open

@@ -15,7 +15,7 @@ from controlplane.rfb.messages import (
 
 
 @pytest.mark.parametrize(
-    ("square", "size"), [(rfb.KIB_1, 1 << 10), (rfb.KIB_16, 16 << 10), (rfb.MIB_1, 1 << 20)]
+    ("square", "size"), [(rfb.KIB_1, 1 << 10), (rfb.KIB_16, 16 << 10), (rfb.MIB_4, 4 << 20)]
 )
 def test_an_update_has_the_size_by_which_it_is_called(square: rfb.Square, size: int) -> None:
     assert (square.pixel_bytes, len(square.encode())) == (size, square.wire_bytes)

@@ -376,7 +376,6 @@ async def test_a_silent_desktop_is_asked_for_a_pixel_once_and_then_given_up(
     now = time.monotonic()
     monkeypatch.setattr(bridge_module.time, "monotonic", lambda: now)
     pixel = encode_update_request(False, 0, 0, 1, 1)
-    rig.bridge.upstream_data(b"")
     now += 14
     rig.bridge.check_desktop()
     assert rig.desktop.received == b""

@@ -21,6 +21,7 @@ FLOORS = (
         "destinations",
         "conf",
         "logs",
+        "memory",
         "crypto",
         "dbthreads",
         "storage",
@@ -29,7 +30,7 @@ FLOORS = (
     # 1: the data plane, without Django
     (
         *("rfb.messages", "rfb.encodings", "rfb.auth", "rfb.handshake"),
-        *("gate", "upstream", "backlog", "bridge"),
+        *("wakeup", "gate", "upstream", "backlog", "bridge"),
     ),
     # 2: the tables
     ("fields", "models", "migrations"),

@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred
 from uvicorn.supervisors import Multiprocess
 
 from controlplane import readiness
-from controlplane.consumers import end_all_streams
+from controlplane.consumers import open_streams
 
 APPLICATION = "desktopctl.asgi:application"
 PING_SECONDS = 20
@@ -137,7 +137,7 @@ def _run_uvicorn(listener: socket.socket, workers: int) -> None:
 
 
 def _end_streams() -> Deferred[None]:
-    return Deferred.fromFuture(asyncio.ensure_future(end_all_streams()))
+    return Deferred.fromFuture(asyncio.ensure_future(open_streams.end_all()))
 
 
 def _run_daphne(listener: socket.socket) -> None:
