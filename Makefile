@@ -4,8 +4,9 @@
 .NOTPARALLEL:
 
 # What is decided in the database is decided on SQLite as on PostgreSQL.
-ON_BOTH_DATABASES := tests/integration --ignore-glob='*/test_stream.py' --ignore-glob='*/test_support_*' \
-	--ignore-glob='*/test_readyz.py'
+# What needs servers and desktops decides nothing there.
+ELSEWHERE := stream flow upstream real_desktops start_desktop container readyz support_tcp_proxy
+ON_BOTH_DATABASES := $(filter-out $(ELSEWHERE:%=tests/integration/test_%.py),$(wildcard tests/integration/test_*.py))
 
 PYTHON_TOOL := .venv/bin/python -m
 SHELL_SCRIPTS := .ci/run $(shell grep -rlE '^\#!.*bash|shellcheck shell=' scripts deploy)
@@ -27,7 +28,7 @@ run:
 
 test: setup
 	node --test $(wildcard tests/js/*.test.js)
-	$(PYTHON_TOOL) pytest --database sqlite $(ON_BOTH_DATABASES)
+	$(PYTHON_TOOL) pytest --database sqlite -n 2 $(ON_BOTH_DATABASES)
 	$(PYTHON_TOOL) pytest $(ARGS)
 
 lint: setup

@@ -24,6 +24,7 @@ from controlplane.models import (
     Workspace,
     WorkspaceGrant,
     validate_headers,
+    validate_query,
 )
 from controlplane.presenters import LeaseView
 
@@ -55,7 +56,9 @@ class WorkspaceForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in th
 
     def clean_new_query(self) -> str:
         """Take it with or without its question mark."""
-        return str(self.cleaned_data["new_query"]).strip().lstrip("?")
+        query = str(self.cleaned_data["new_query"]).strip().lstrip("?")
+        validate_query(query)
+        return query
 
     def clean_new_headers(self) -> str:
         """Check each line."""

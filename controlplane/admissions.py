@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from django.db import Error as AnyDatabaseError
+from django.db import IntegrityError
 from django.db.models.functions import Now
 
 from controlplane import tokens, watch
@@ -44,27 +46,52 @@ class Admissions:
     async def _work(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
-            tickets = [ticket for ticket, _ in batch]
             try:
-                outcomes = await self._threads.run(tokens.spend_all, tickets, watch.PROCESS)
+                await self._spend(batch)
+            except IntegrityError:  # an account or a workspace has just been deleted: whose?
+                for each in batch:
+                    await self._spend_alone(each)
             except Exception as error:  # each who waits gets it, and logs it
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
-                continue
-            for (_, future), outcome in zip(batch, outcomes, strict=True):
-                await self._answer(future, outcome)
+                _fail(batch, error)
 
-    async def _answer(
-        self, future: asyncio.Future[Admission], outcome: Admission | StreamRefused
-    ) -> None:
-        if isinstance(outcome, StreamRefused):
-            if not future.done():
-                future.set_exception(outcome)
-        elif not future.done():
-            future.set_result(outcome)
-        else:  # its browser has left meanwhile
-            await self._threads.run(close_row, outcome.stream.pk, CloseCode.DONE)
+    async def _spend_alone(self, waiting: Waiting) -> None:
+        try:
+            await self._spend([waiting])
+        except Exception as error:  # who waits gets it, and logs it
+            _fail([waiting], error)
+
+    async def _spend(self, batch: list[Waiting]) -> None:
+        tickets = [ticket for ticket, _ in batch]
+        outcomes = await self._threads.run(tokens.spend_all, tickets, watch.PROCESS)
+        pairs = zip(batch, outcomes, strict=True)
+        left = [outcome for (_, future), outcome in pairs if not _answered(future, outcome)]
+        for outcome in left:
+            if isinstance(outcome, Admission):
+                await self._close(outcome)
+
+    async def _close(self, admission: Admission) -> None:
+        """Its browser has left meanwhile: nobody will run this stream."""
+        try:
+            await self._threads.run(close_row, admission.stream.pk, CloseCode.DONE)
+        except AnyDatabaseError as error:
+            logger.warning("stream %s stays open for a while: %s", admission.stream.pk, error)
+
+
+def _answered(future: asyncio.Future[Admission], outcome: Admission | StreamRefused) -> bool:
+    """Give the outcome to who waits; return False where nobody does any more."""
+    if future.done():
+        return False
+    if isinstance(outcome, StreamRefused):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
+    return True
+
+
+def _fail(batch: list[Waiting], error: Exception) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(error)
 
 
 def close_row(stream_id: int, code: CloseCode) -> None:

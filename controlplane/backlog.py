@@ -3,7 +3,7 @@
 A server with write backpressure makes us wait while the browser does not read, so what waits here
 is what it lags behind. A server without (Daphne) takes everything at once and queues it out of our
 sight: there the browser is asked for a sign after every ``ACK_BYTES``, by a ping with an id that
-cannot be guessed, and no more than ``WINDOW_BYTES`` are handed over before the sign has come.
+cannot be guessed, and no more than twice that is handed over before the sign has come.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Callable
 from controlplane.exceptions import TooSlow
 
 ACK_BYTES = 512 * 1024
-WINDOW_BYTES = 2 * ACK_BYTES
 PIECE_COST = 64  # bytes that a piece occupies besides its own: it may be a single byte long
 
 
@@ -30,6 +29,9 @@ class Backlog:
     ) -> None:
         """``ask`` sends the browser a ping with this id, which it answers if ``is_windowed``."""
         self._high = high
+        # Withheld requests wait for a pong: one must be on its way whenever they are withheld.
+        self._ask_every = min(ACK_BYTES, high // 2)
+        self._window = 2 * self._ask_every
         self._cap = cap
         self._ask = ask
         self._waiting: deque[bytes] = deque()
@@ -64,6 +66,14 @@ class Backlog:
         """Put what the desktop has sent in line; TooSlow, from then on, where that is too much."""
         self._waiting.append(data)
         self._waiting_bytes += len(data) + PIECE_COST
+        self._check_cap()
+
+    def add_text(self, size: int) -> None:
+        """Count a text that was sent beside the picture; TooSlow as in ``append``."""
+        self._sent += size
+        self._check_cap()
+
+    def _check_cap(self) -> None:
         behind = self._waiting_bytes + self._unacknowledged
         if behind <= self._cap:
             return
@@ -72,7 +82,7 @@ class Backlog:
 
     def take(self) -> bytes:
         """Return the next piece, counted as sent; nothing while the browser must first read."""
-        if not self._waiting or (self._is_windowed and self._unacknowledged >= WINDOW_BYTES):
+        if not self._waiting or (self._is_windowed and self._unacknowledged >= self._window):
             return b""
         data = self._waiting.popleft()
         self._waiting_bytes -= len(data) + PIECE_COST
@@ -81,7 +91,7 @@ class Backlog:
 
     def sent(self) -> None:
         """The piece that was taken is under way: ask for a sign if one is due."""
-        if self._is_windowed and self._sent - self._asked_at >= ACK_BYTES:
+        if self._is_windowed and self._sent - self._asked_at >= self._ask_every:
             self.ask()
 
     def ask(self) -> None:

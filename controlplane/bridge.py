@@ -14,7 +14,13 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from controlplane.backlog import Backlog
-from controlplane.exceptions import ControlPlaneError, TooSlow, UpstreamError, UpstreamTimeout
+from controlplane.exceptions import (
+    ControlPlaneError,
+    ProtocolError,
+    TooSlow,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from controlplane.gate import Gate
 from controlplane.rfb import encodings
 from controlplane.rfb.messages import (
@@ -39,6 +45,8 @@ from controlplane.wakeup import Wakeup
 INPUT_QUEUE_BYTES = 64 * 1024
 MESSAGE_COST_BYTES = 384  # what a waiting message of a few bytes occupies in memory
 INPUT_STALL_SECONDS = 10.0
+MESSAGES_A_TURN = 256  # that are decided about before other streams have their turn
+MAX_KEYS_DOWN = 256
 BYTES_PER_PIXEL_MAX = 4  # RFC 6143, 7.4: pixels of 8, 16 or 32 bits
 ASK_AFTER_SECONDS = 15.0
 PIXEL_SECONDS = 10.0
@@ -54,6 +62,11 @@ class HeldInput:
 
     def __bool__(self) -> bool:
         return bool(self._keys or self._buttons)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more keys can be believed to be down."""
+        return len(self._keys) >= MAX_KEYS_DOWN
 
     def note(self, message: KeyEvent | PointerEvent) -> None:
         """Remember what ``message``, which has just been sent, changes."""
@@ -119,8 +132,9 @@ class _Waiting(NamedTuple):
 class InputQueue:
     """Whole messages on their way to the desktop; bounded, and withdrawn when the gate shuts."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, gate: Gate) -> None:
         self._upstream = upstream
+        self._gate = gate
         self._line: list[_Waiting] = []  # short: nothing is read while it is full
         self._bytes = 0
         self._moved = Wakeup()
@@ -141,12 +155,14 @@ class InputQueue:
         self.flush()
 
     def flush(self) -> None:
-        """Send what waits, for as long as the desktop reads."""
+        """Send what waits, for as long as the desktop reads; input only while the gate is open."""
         while self._line and self._upstream.is_writable:
             waiting = self._line.pop(0)
             self._bytes -= waiting.cost
-            self._upstream.write(waiting.data)
             self._moved.set()
+            if waiting.is_input and not self._gate.is_open:
+                continue  # it has waited past the lease's end
+            self._upstream.write(waiting.data)
             if waiting.holds:
                 self.held.note(waiting.holds)
 
@@ -229,7 +245,7 @@ class Bridge:
         self._upstream = upstream
         self._gate = gate
         self._parser = ClientMessageParser(clipboard_bytes)
-        self._input = InputQueue(upstream)
+        self._input = InputQueue(upstream, gate)
         self._requests = UpdateRequests()
         self._backlog = Backlog(
             high=backlog_bytes,
@@ -251,8 +267,10 @@ class Bridge:
 
         Raises ProtocolError, or UpstreamTimeout where the desktop has stopped reading.
         """
-        for message in self._parser.feed(data):
+        for number, message in enumerate(self._parser.feed(data), start=1):
             self._handle(message)
+            if number % MESSAGES_A_TURN == 0:
+                await asyncio.sleep(0)  # other streams have their turn
             if not self._input.has_room:
                 await self._input.room()
 
@@ -275,6 +293,8 @@ class Bridge:
         if not self._gate.is_open:
             self.refused_input += 1
             return
+        if self._input.held.is_full and isinstance(message, KeyEvent) and message.down:
+            raise ProtocolError("more keys are down than a keyboard has")
         self.last_input = time.monotonic()
         self._input.put_input(message)
 
@@ -303,6 +323,10 @@ class Bridge:
         self._backlog.answered(ping)
         self._resume_requests()
         self._wake.set()
+
+    def text_sent(self, size: int) -> None:
+        """A text of ``size`` bytes has been sent: it counts like a piece of the picture."""
+        self._backlog.add_text(size)
 
     def check_desktop(self) -> None:
         """To be called every few seconds; UpstreamTimeout where the desktop hangs."""

@@ -43,6 +43,9 @@ CLEAN_UP_SECONDS = 5.0
 HELD_PING_SECONDS = 2.0  # while a key or button is down: how often to ask for a sign of life
 HELD_SILENCE_SECONDS = 4.0  # ... and how long to wait for it before letting go
 DEAD_AFTER_PINGS = 2.5
+MAX_PINGS = 64  # from a browser, in the two seconds between looks at its ends
+MAX_TEXTS = 256  # that wait for a browser
+INPUT_REPORT_SECONDS = 5.0
 
 _threads = DatabaseThreads("streams", 4)
 _admissions = Admissions(_threads)
@@ -78,7 +81,10 @@ class OpenStreams:
         while self._streams:
             await asyncio.sleep(min(HELD_PING_SECONDS, settings.DISPLAY.ping_seconds))
             for stream in list(self._streams):
-                stream.look_after_ends()
+                try:
+                    stream.look_after_ends()
+                except Exception:  # a bug with one stream must not leave the others alone
+                    logger.exception("a stream's ends could not be looked after")
 
 
 open_streams = OpenStreams()
@@ -128,7 +134,6 @@ class Stream:
         self._driven_epoch: int | None = None
         self._control: Json | None = None
         self._seen: Seen | None = None
-        self._reported_input: float | None = None
         self._upstream: Upstream | None = None
         self._handshake: BrowserHandshake | None = None
         self._frame_pixels = 0
@@ -138,6 +143,7 @@ class Stream:
         self._has_texts = Wakeup()
         self._read_ahead = None if socket.has_backpressure else ReadAhead(self._read)
         self._heard = self._asked = time.monotonic()
+        self._pings = 0  # of the browser, since its ends were last looked after
         loop = asyncio.get_running_loop()
         self.finished: asyncio.Future[None] = loop.create_future()
         self._over: asyncio.Future[Ending] = loop.create_future()
@@ -271,6 +277,9 @@ class Stream:
 
     def _on_text(self, message: Json) -> None:
         if message["type"] == "ping":
+            self._pings += 1
+            if self._pings > MAX_PINGS:
+                raise ProtocolError("pings come too often")
             self._say({"type": "pong", "id": message["id"]})
         elif self._bridge:
             self._bridge.browser_answers(message["id"])
@@ -305,8 +314,11 @@ class Stream:
 
     def _say(self, text: Json) -> None:
         """Put a text for the page in line."""
+        if len(self._texts) >= MAX_TEXTS:
+            return self._fail(TooSlow("the browser does not read what it is told"))
         self._texts.append(text)
         self._has_texts.set()
+        return None
 
     async def _send_texts(self) -> None:
         while True:
@@ -314,11 +326,14 @@ class Stream:
             self._has_texts.clear()
             texts, self._texts = self._texts, []
             for text in texts:
-                await self._socket.send_text(text)
+                size = await self._socket.send_text(text)
+                if self._bridge:
+                    self._bridge.text_sent(size)
 
     # --- signs of life ----------------------------------------------------------------------------
     def look_after_ends(self) -> None:
         """The desktop may hang, the browser may be gone without a word."""
+        self._pings = 0
         if not self._bridge:
             return
         try:
@@ -382,11 +397,10 @@ class Stream:
         )
 
     def _new_input_age(self) -> float | None:
+        """Report each input for a while: a pass may fail."""
         newest = self._bridge.last_input if self._bridge else None
-        if newest is None or newest == self._reported_input:
-            return None
-        self._reported_input = newest
-        return time.monotonic() - newest
+        age = time.monotonic() - newest if newest is not None else INPUT_REPORT_SECONDS
+        return age if age < INPUT_REPORT_SECONDS else None
 
     def shut_gate(self) -> None:
         """A notice: something about control has changed. The read that follows may open again."""
@@ -419,6 +433,8 @@ class Stream:
         self._seen = Seen.of(view)
         mode = "control" if self._gate.is_open else "observe"
         changed, self._mode = mode != self._mode, mode
+        if changed and mode == "observe":
+            self._let_go()  # the deadline may have passed without its timer having run
         is_first, control = self._control is None, verdict.control or self._control
         self._control = control
         self._driven_epoch = view.lease.epoch if mode == "control" else None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from django.conf import settings
+from django.db import Error as AnyDatabaseError
 from django.db.models.functions import Now
 from django.utils.crypto import salted_hmac
 
@@ -46,11 +47,23 @@ async def dial(workspace: Workspace, threads: DatabaseThreads) -> tuple[Upstream
         connected = await upstream.dial(_target(workspace), _dialling())
     except UpstreamError as error:
         logger.warning("desktop of %s: %s", workspace.slug, error)
-        await threads.run(note, workspace, Finding(error=error))
+        await _try_to_note(workspace, Finding(error=error), threads)
         raise
-    if _is_news(workspace, connected[1]):
-        await threads.run(note, workspace, Finding(server_init=connected[1]))
+    try:
+        if _is_news(workspace, connected[1]):
+            await _try_to_note(workspace, Finding(server_init=connected[1]), threads)
+    except BaseException:
+        await upstream.discard(connected[0])
+        raise
     return connected
+
+
+async def _try_to_note(workspace: Workspace, finding: Finding, threads: DatabaseThreads) -> None:
+    """Write down what was found; what is only told to those who ask must not end a stream."""
+    try:
+        await threads.run(note, workspace, finding)
+    except AnyDatabaseError as error:
+        logger.warning("desktop of %s: what was found was not noted: %s", workspace.slug, error)
 
 
 _noted: dict[int, float] = {}  # when this process last wrote down that a desktop works

@@ -26,6 +26,8 @@ RESERVED: Final = tuple(
         "169.254.0.0/16",  # link-local (RFC 3927): most clouds' metadata services
         "fe80::/10",  # link-local (RFC 4291)
         "fd00:ec2::/32",  # metadata services outside of it
+        "fd00:c1::/32",
+        "fd20:ce::/32",
         "100.100.100.200/32",
         "168.63.129.16/32",
         "192.0.0.192/32",
@@ -33,6 +35,7 @@ RESERVED: Final = tuple(
 )
 """Never dialled unless a listed network covers them: what answers there trusts whoever can ask."""
 
+_NAT64 = ip_network("64:ff9b::/96")  # RFC 6052
 _NAME_PATTERN = re.compile(r"(?=.*[a-z*])[a-z0-9*?_][a-z0-9*?_-]*(\.[a-z0-9*?_-]+)*")
 
 Network = IPv4Network | IPv6Network
@@ -57,7 +60,7 @@ class Address:
 
 def parse_url(url: str) -> Address:
     """Return the address that ``url`` names, or raise UpstreamError (step ``resolve``)."""
-    shown = url.partition("?")[0]
+    shown = re.split(r"[?#]", url, maxsplit=1)[0]
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -65,6 +68,8 @@ def parse_url(url: str) -> Address:
         raise _unusable(shown, f"is not an address: {error}") from None
     if parts.username or parts.password:
         raise UpstreamError("resolve", "the address must not contain a user or a password")
+    if parts.fragment:
+        raise _unusable(shown, "has a part behind #, which no address of a desktop has")
     if parts.scheme == UNIX:
         return _unix_address(parts, shown)
     if parts.scheme not in DEFAULT_PORTS:
@@ -151,7 +156,11 @@ def _literal(host: str) -> IPv4Address | IPv6Address | None:
 def _numeric(text: str) -> IPv4Address | IPv6Address:
     """Return the address, unwrapped where it is an IPv4 address in IPv6 clothes."""
     ip = ip_address(text.partition("%")[0])  # without the zone of a link-local address
-    return getattr(ip, "ipv4_mapped", None) or ip
+    if isinstance(ip, IPv4Address):
+        return ip
+    if ip in _NAT64:
+        return IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour or ip
 
 
 def parse_destinations(name: str, entries: Iterable[str]) -> Destinations:

@@ -25,6 +25,7 @@ TOKEN_PREFIX = "desktopctl.token."  # noqa: S105  (a prefix, not a secret)
 MAX_TEXT_BYTES = 4096
 MAX_FRAME_BYTES = 512 * 1024  # Daphne refuses to send more than 1 MiB in one frame
 READ_AHEAD_BYTES = 1024 * 1024
+FRAME_COST_BYTES = 384  # what a frame occupies in memory besides its payload
 MAX_REASON_BYTES = 123  # RFC 6455, section 5.5
 CLOSE_SECONDS = 2.0
 
@@ -47,14 +48,17 @@ class ReadAhead:
 
     def __init__(self, receive: Callable[[], Awaitable[bytes | Message]]) -> None:
         self._receive = receive
-        self._queue: asyncio.Queue[bytes | Message] = asyncio.Queue()
+        self._queue: asyncio.Queue[bytes | Message | BrowserLeft] = asyncio.Queue()
         self._bytes = 0
 
     async def run(self) -> None:
-        """Read until the browser has left (raises BrowserLeft)."""
+        """Read until the browser has left, which ``receive`` tells once it has got that far."""
         while True:
-            frame = await self._receive()
-            self._bytes += len(frame)
+            try:
+                frame = await self._receive()
+            except BrowserLeft as end:
+                return self._queue.put_nowait(end)
+            self._bytes += _cost(frame)
             if self._bytes > READ_AHEAD_BYTES:
                 raise UpstreamTimeout("stream", "the desktop does not read input")
             self._queue.put_nowait(frame)
@@ -62,8 +66,15 @@ class ReadAhead:
     async def receive(self) -> bytes | Message:
         """Return the next frame, as ``DisplaySocket.receive`` does."""
         frame = await self._queue.get()
-        self._bytes -= len(frame)
+        if isinstance(frame, BrowserLeft):
+            raise frame
+        self._bytes -= _cost(frame)
         return frame
+
+
+def _cost(frame: bytes | Message) -> int:
+    """Return about how many bytes a waiting frame occupies."""
+    return FRAME_COST_BYTES + len(frame if isinstance(frame, bytes) else str(frame["id"]))
 
 
 class DisplaySocket:
@@ -113,7 +124,7 @@ class DisplaySocket:
         is_known = isinstance(message, dict) and message.get("type") in {"ping", "pong"}
         if not is_known or not isinstance(message.get("id"), str | int):
             raise ProtocolError('a text frame is neither {"type": "ping", "id"} nor a pong')
-        return message  # type: ignore[no-any-return]  # json: checked above
+        return {"type": message["type"], "id": message["id"]}
 
     async def send_bytes(self, data: bytes) -> None:
         """Send RFB bytes; with a server that has write backpressure, wait until they flow."""
@@ -121,10 +132,13 @@ class DisplaySocket:
             piece = data[start : start + MAX_FRAME_BYTES]
             await self._write({"type": "websocket.send", "bytes": piece})
 
-    async def send_text(self, message: Message) -> None:
-        """Send a JSON object; to a stock client, nothing."""
-        if self.has_text:
-            await self._write({"type": "websocket.send", "text": json.dumps(message)})
+    async def send_text(self, message: Message) -> int:
+        """Send a JSON object; to a stock client, nothing. Return how many bytes were sent."""
+        if not self.has_text:
+            return 0
+        text = json.dumps(message)
+        await self._write({"type": "websocket.send", "text": text})
+        return len(text)
 
     async def _write(self, message: Message) -> None:
         try:

@@ -181,16 +181,6 @@ def end_lost_access(
     return ended
 
 
-def end_access(workspace_id: int, user_id: int, login: str) -> None:
-    """End the workspace's lease if it was taken in this login, which has ended."""
-    end_lost_access(
-        DisplayControlLease.objects.select_related("workspace").filter(
-            workspace=workspace_id, holder=user_id, login=login
-        ),
-        logins_ended=frozenset({login}),
-    )
-
-
 def held() -> QuerySet[DisplayControlLease]:
     """The leases that somebody holds now."""
     return DisplayControlLease.objects.select_related("holder", "workspace").filter(

@@ -65,6 +65,12 @@ def validate_upstream_url(url: str) -> None:
         raise ValidationError(error.detail) from None
 
 
+def validate_query(text: str) -> None:
+    """Raise ValidationError unless ``text`` can stand behind the ? of an address."""
+    if not re.fullmatch(r"[!\"$-~]*", text):
+        raise ValidationError("Only printable characters, without blanks and “#”.")
+
+
 def validate_headers(text: str) -> None:
     """Raise ValidationError unless ``text`` is lines of ``Name: value``; never repeats a value."""
     for number, line in enumerate(text.splitlines(), start=1):
@@ -93,7 +99,9 @@ class Workspace(models.Model):
         help_text="tcp://host:port or unix:///path of a VNC server; ws://, wss:// of websockify.",
     )
     # For websockify's token plugins, and proxies before it.
-    upstream_query = EncryptedTextField("address's query", blank=True, default="")
+    upstream_query = EncryptedTextField(
+        "address's query", blank=True, default="", validators=[validate_query]
+    )
     upstream_headers = EncryptedTextField(
         "address's headers", blank=True, default="", validators=[validate_headers]
     )

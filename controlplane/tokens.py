@@ -123,9 +123,9 @@ def _read(token: str) -> Claims | TokenRefused:
         return TokenRefused("No token was sent.")
     try:
         text = crypto.decrypt(_PURPOSE, token + "=" * (-len(token) % 4))
-    except crypto.Unreadable:
+        return Claims(**json.loads(text))
+    except (crypto.Unreadable, ValueError, TypeError):
         return TokenRefused("The token is not one of ours.")
-    return Claims(**json.loads(text))
 
 
 class _Door:
@@ -171,7 +171,7 @@ class _Door:
 
     def _open(self, claims: Claims, slug: str) -> Workspace:
         workspace = self._workspaces.get(claims.workspace)
-        if workspace is None:
+        if workspace is None or workspace.pk not in self._views:
             raise DisplayMissing("This workspace no longer exists.")
         if workspace.slug != slug:
             raise TokenRefused("The token is for another workspace.")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
 from controlplane.destinations import ANYWHERE, UNIX, Address, Destinations
@@ -123,6 +123,8 @@ class Upstream(ABC):
             receiver.upstream_lost(self._lost)
 
     def _deliver(self, data: bytes) -> None:
+        if not data:  # an empty websocket frame
+            return
         if self._receiver:
             self._receiver.upstream_data(data)
             return
@@ -314,15 +316,16 @@ async def dial(target: Target, how: Dialling) -> tuple[Upstream, ServerInit]:
             await _shake_hands(upstream, handshake)
     except TimeoutError:
         step = handshake.step if upstream else "connect"
-        await _discard(upstream)
+        await discard(upstream)
         raise UpstreamTimeout(step, f"no answer within {how.connect_seconds:g} s") from None
     except BaseException:
-        await _discard(upstream)
+        await discard(upstream)
         raise
     return upstream, handshake.server_init
 
 
-async def _discard(upstream: Upstream | None) -> None:
+async def discard(upstream: Upstream | None) -> None:
+    """Close what nobody will use, also where the caller has been cancelled."""
     if upstream:
         await asyncio.shield(upstream.close())
 
@@ -338,6 +341,8 @@ async def _open(target: Target, how: Dialling) -> Upstream:
         raise UpstreamError("connect", f"TLS with {target.address}: {_reason(error)}") from None
     except OSError as error:
         raise UpstreamError("connect", f"{target.address}: {_reason(error)}") from None
+    except InvalidURI:  # its text would repeat the query
+        raise UpstreamError("resolve", f"“{target.address.url}” is not an address") from None
     except InvalidStatus as error:
         raise _refused_upgrade(error.response.status_code) from None
     except InvalidHandshake as error:
@@ -389,6 +394,8 @@ async def _places(address: Address, destinations: Destinations) -> list[tuple[in
         found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
         raise UpstreamError("resolve", f"{address.host}: {error.strerror}") from None
+    except UnicodeError:
+        raise UpstreamError("resolve", f"{address.host}: this is no host name") from None
     permitted = destinations.permitted(address.host, [str(info[4][0]) for info in found])
     return [(info[0], info[4]) for info in found if info[4][0] in permitted]
 

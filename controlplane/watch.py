@@ -24,7 +24,7 @@ from typing import Protocol
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import Error as AnyDatabaseError
-from django.db.models import Case, F, Max, When
+from django.db.models import Case, F, Max, Value, When
 from django.db.models.functions import Now
 
 from controlplane import access, events, leases, presenters
@@ -42,6 +42,7 @@ KEEP_STREAMS = timedelta(days=1)
 RETRY_SECONDS = 1.0
 
 _NO_ACCOUNT = "Your account has been disabled."
+_SIGNED_OUT = "You are signed out."
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,7 @@ class Watch:
     def __init__(self) -> None:
         self._streams: set[Watched] = set()
         self._newest_of_seat: dict[tuple[int, int, str], Watched] = {}
-        self._told: dict[int, int] = {}  # by workspace, the version that the newest notice told
+        self._told: dict[int, int] = {}  # by workspace, the newest version heard of
         self._due: set[Watched] = set()  # to be looked at before the next poll of all
         self._tasks: list[asyncio.Task[None]] = []
         self._wake = asyncio.Event()
@@ -162,7 +163,7 @@ class Watch:
             self._threads.release()
 
     def has_newer(self, view: LeaseView) -> bool:
-        """Whether a notice has told of a newer version of this lease."""
+        """Whether a notice or a pass has told of a newer version of this lease."""
         return self._told.get(view.lease.workspace_id, -1) > view.lease.version
 
     def wake(self, *streams: Watched) -> None:
@@ -176,12 +177,16 @@ class Watch:
         A gate that a read has opened which saw this version already stays open: its holder may be
         typing, and nothing has changed since.
         """
-        self._told[workspace_id] = version
+        self._hear_of(workspace_id, version)
         concerned = [each for each in self._streams if each.workspace_id == workspace_id]
         for stream in concerned:
             if stream.seen_version < version:
                 stream.shut_gate()
         self.wake(*concerned)
+
+    def _hear_of(self, workspace_id: int, version: int) -> None:
+        """Remember the newest version: notices overtake each other."""
+        self._told[workspace_id] = max(version, self._told.get(workspace_id, -1))
 
     def notice_access(self) -> None:
         """Somebody may have lost access. What that ends of leases has a notice of its own."""
@@ -244,6 +249,8 @@ class Watch:
         if checks_access:
             self._access_checked = started
         for question, verdict in verdicts.items():
+            if verdict.view:
+                self._hear_of(question.workspace_id, verdict.view.lease.version)
             if streams[question] in self._streams:
                 _answer(streams[question], verdict, started)
 
@@ -366,13 +373,23 @@ def _check_access(questions: list[Question]) -> dict[Question, Verdict]:
         if question.user_id in users
     )
     table = access.permission_table(users.values(), workspaces)
-    refused = {}
+    refused, ended = {}, set()
     for question in questions:
         problem = _problem(question, users.get(question.user_id), logins, table)
         if problem:
             refused[question] = Verdict(end=(CloseCode.FORBIDDEN, problem))
-    leases.end_lost_access(leases.without_access(leases.held().filter(workspace__in=workspaces)))
+        if problem is _SIGNED_OUT:
+            ended.add(access.login_id(question.session_key))
+    _end_leases(workspaces, frozenset(ended))
     return refused
+
+
+def _end_leases(workspaces: set[int], logins_ended: frozenset[str]) -> None:
+    """End the leases without access all in one call, which locks them in order."""
+    held = list(leases.held().filter(workspace__in=workspaces))
+    lost = {lease.pk: lease for lease in leases.without_access(held)}
+    lost |= {lease.pk: lease for lease in held if lease.login in logins_ended}
+    leases.end_lost_access(lost.values(), logins_ended=logins_ended)
 
 
 def _problem(
@@ -384,9 +401,7 @@ def _problem(
     if user is None or not user.is_active:
         return _NO_ACCOUNT
     if (user.pk, question.session_key) not in logins:
-        login = access.login_id(question.session_key)
-        leases.end_access(question.workspace_id, question.user_id, login)
-        return "You are signed out."
+        return _SIGNED_OUT
     if not table[user.pk, question.workspace_id].observe:
         return "You may not watch this workspace any more."
     return None
@@ -406,14 +421,17 @@ def _newest_streams(questions: list[Question]) -> dict[tuple[int, int, str], int
 
 
 def _stamp(questions: list[Question]) -> None:
-    """Say, in one write, that these streams live, and when they last had input."""
+    """Say, in one write, that these streams live, in which mode, and when they last had input."""
+    in_control = [question.stream_id for question in questions if question.mode == "control"]
     inputs = [
         When(pk=question.stream_id, then=Now() - timedelta(seconds=question.input_age))
         for question in questions
         if question.input_age is not None
     ]
     DisplayStream.objects.filter(pk__in=[question.stream_id for question in questions]).update(
-        stamped_at=Now(), last_input_at=Case(*inputs, default=F("last_input_at"))
+        stamped_at=Now(),
+        last_input_at=Case(*inputs, default=F("last_input_at")),
+        mode=Case(When(pk__in=in_control, then=Value("control")), default=Value("observe")),
     )
 
 

@@ -26,7 +26,10 @@ class Migration(migrations.Migration):
             model_name="workspace",
             name="upstream_query",
             field=controlplane.fields.EncryptedTextField(
-                blank=True, default="", verbose_name="address's query"
+                blank=True,
+                default="",
+                validators=[controlplane.models.validate_query],
+                verbose_name="address's query",
             ),
         ),
         migrations.AlterField(

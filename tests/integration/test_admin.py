@@ -293,6 +293,13 @@ def test_a_new_address_loses_the_secrets_of_the_old_one(office: Client, desk: Wo
     assert (desk.upstream_query, desk.headers) == ("", ())
 
 
+@pytest.mark.parametrize("query", ["token=a b", "token=a#b", "token=ä"])
+def test_a_bad_query_is_refused(query: str, office: Client, desk: Workspace) -> None:
+    answer = save(office, desk, upstream_url="ws://desk/", new_query=query)
+    assert answer.status_code == 200
+    assert b"Only printable characters" in answer.content
+
+
 @pytest.mark.parametrize("headers", ["no colon", "Host: other", "X-Key: a\nUpgrade: b"])
 def test_bad_headers_are_refused_by_their_line(
     headers: str, office: Client, desk: Workspace

@@ -392,11 +392,15 @@ def test_who_still_has_access_keeps_control(desk: Workspace, operator: User) -> 
     assert_held_by(desk, tab(operator), epoch=1)
 
 
+def end_login(desk: Workspace, login: str) -> None:
+    leases.end_lost_access([lease_of(desk)], logins_ended=frozenset({login}))
+
+
 def test_the_end_of_a_login_ends_only_what_was_taken_in_it(desk: Workspace, operator: User) -> None:
     take(desk, tab(operator, login="login-a"))
-    leases.end_access(desk.pk, operator.pk, "login-b")
+    end_login(desk, "login-b")
     assert_held_by(desk, tab(operator), epoch=1)
-    leases.end_access(desk.pk, operator.pk, "login-a")
+    end_login(desk, "login-a")
     assert_free(desk, reason="access_ended", epoch=1)
 
 
@@ -564,7 +568,7 @@ def _end_by_force(desk: Workspace, holder: Holder, other: Holder) -> None:
 
 
 def _end_by_access(desk: Workspace, holder: Holder, other: Holder) -> None:
-    leases.end_access(desk.pk, holder.user.pk, holder.login)
+    end_login(desk, holder.login)
 
 
 def _end_by_move(desk: Workspace, holder: Holder, other: Holder) -> None:
@@ -685,7 +689,7 @@ def test_the_epoch_only_ever_grows_by_one(desk: Workspace, operator: User, colle
         lambda: take(desk, tab(operator)),
         lambda: let_expire(desk),
         lambda: take(desk, tab(operator), epoch=5),
-        lambda: leases.end_access(desk.pk, operator.pk, ""),
+        lambda: end_login(desk, ""),
     ]
     epochs = []
     for step in steps:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from tests.support.databases import Databases
 from tests.support.desktop import LiveDesktop
@@ -254,6 +255,21 @@ def test_4400_for(operator: ApiClient, name: str) -> None:
     assert stream.text("closing")["code"] == 4400
 
 
+def test_4400_for_pings_that_come_too_often(operator: ApiClient) -> None:
+    stream = operator.open("desk")
+    with suppress(ConnectionClosed):  # it may end before all are sent
+        for number in range(500):
+            stream.send(json.dumps({"type": "ping", "id": number}))
+    assert stream.closed()[0] == 4400
+
+
+def test_4400_for_a_browser_that_does_not_finish_its_handshake(operator: ApiClient) -> None:
+    stream = StreamClient(operator.session_url("desk"))
+    assert stream.read(12) == b"RFB 003.008\n"
+    assert stream.closed()[0] == 4400
+    assert "did not finish" in stream.text("closing")["reason"]
+
+
 def test_4400_for_text_from_a_stock_client(operator: ApiClient) -> None:
     stream = StreamClient(operator.session_url("desk"), subprotocols=("binary",)).shake_hands()
     stream.send('{"type": "ping", "id": 1}')
@@ -445,4 +461,5 @@ def test_the_server_lets_go_of_keys_when_it_is_stopped(
         desk.wait_for(key(True), pointer(1))
         server.stop()
         desk.wait_for(key(False), pointer(0))
+        assert stream.closed()[0] in {1012, 4503}, "a code after which pages come back at once"
         desk.stop()

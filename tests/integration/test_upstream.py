@@ -209,6 +209,20 @@ async def test_a_socket_that_is_not_there_is_named(dial: Dial, tmp_path: Path) -
     assert caught.value.step == "connect"
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 64])
+async def test_a_name_that_cannot_be_one_is_a_failure_to_resolve(host: str, dial: Dial) -> None:
+    with pytest.raises(UpstreamError) as caught:
+        await dial(f"tcp://{host}")
+    assert caught.value.step == "resolve"
+
+
+async def test_a_query_that_makes_no_address_is_not_repeated(desktop: LiveDesktop) -> None:
+    url = parse_url(f"ws://127.0.0.1:{desktop.websockify_port}/")
+    with pytest.raises(UpstreamError) as caught:
+        await upstream.dial(Target(url, query="token=geheim#1"), Dialling(connect_seconds=limit(1)))
+    assert "geheim" not in str(caught.value)
+
+
 async def test_a_name_that_is_not_known_is_a_failure_to_resolve(
     dial: Dial,
 ) -> None:

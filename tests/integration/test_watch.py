@@ -336,6 +336,13 @@ def test_a_pass_stamps_the_rows_by_the_databases_clock(asked: Question) -> None:
     ).exists()
 
 
+def test_a_pass_notes_who_is_in_control(asked: Question) -> None:
+    look(replace(asked, mode="control"))
+    assert DisplayStream.objects.get().mode == "control"
+    look(asked)
+    assert DisplayStream.objects.get().mode == "observe"
+
+
 def test_a_pass_notes_when_there_was_input(asked: Question) -> None:
     look(replace(asked, input_age=20.0))
     lower, upper = Now() - timedelta(seconds=25), Now() - timedelta(seconds=19)
@@ -492,6 +499,7 @@ async def test_a_read_that_a_notice_has_overtaken_is_known_to_be_old(the_watch: 
     the_watch.notice(1, version=4)
     assert not the_watch.has_newer(view)
     the_watch.notice(1, version=5)
+    the_watch.notice(1, version=3)  # notices overtake each other
     assert the_watch.has_newer(view)
 
 

@@ -205,6 +205,57 @@ async def test_input_that_waited_is_withdrawn_but_requests_stay(rig: Rig) -> Non
     assert rig.desktop.received == request + SET_PIXEL_FORMAT
 
 
+async def test_input_that_has_waited_past_the_end_of_the_lease_is_not_sent(rig: Rig) -> None:
+    """A process that was stopped for a while hears that it may write before its timers run."""
+    rig.open_gate()
+    rig.desktop.reads = False
+    request = encode_update_request(True, 0, 0, 10, 10)
+    await rig.browser_sends(encode_key(True, A), request)
+    rig.gate.shut()
+    rig.desktop.reads = True
+    rig.bridge.upstream_writable()
+    assert rig.desktop.received == request
+    assert not rig.bridge.holds_input
+
+
+async def test_more_keys_than_a_keyboard_has_are_a_violation(rig: Rig) -> None:
+    rig.open_gate()
+    with pytest.raises(ProtocolError, match="more keys are down"):
+        await rig.browser_sends(*[encode_key(True, keysym) for keysym in range(1000)])
+    rig.desktop.sent.clear()
+    rig.bridge.let_go()
+    assert len(rig.desktop.sent) == 1
+
+
+async def test_a_frame_full_of_messages_leaves_others_their_turn(rig: Rig) -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    await rig.browser_sends(*[encode_key(True, A)] * 10_000)
+    assert turns > 10
+    task.cancel()
+
+
+async def test_an_empty_frame_of_the_desktop_holds_nothing_up(rig: Rig) -> None:
+    arrived: list[bytes] = []
+
+    async def send(data: bytes) -> None:
+        arrived.append(data)
+
+    pump = asyncio.create_task(rig.bridge.to_browser(send))
+    for data in (b"", b"one", b"", b"two"):
+        rig.desktop._deliver(data)
+    await settle()
+    assert arrived == [b"one", b"two"]
+    pump.cancel()
+
+
 async def test_a_desktop_that_does_not_read_stops_the_browser_and_then_the_stream(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -366,8 +417,39 @@ async def test_what_is_on_its_way_counts_when_requests_are_withheld(windowed: Ri
     await windowed.browser_sends(request)
     assert windowed.desktop.received == b""
     windowed.bridge.browser_answers(windowed.told[0]["id"])
+    await settle()
     assert windowed.desktop.received == request
     pump.cancel()
+
+
+@pytest.mark.parametrize("high", [BACKLOG, 100_000, MIB // 4, MIB, 4 * MIB])
+async def test_requests_are_never_withheld_without_a_ping_under_way(high: int) -> None:
+    rig = make_rig(acknowledges=True, cap=64 * MIB, high=high)
+    pump = asyncio.create_task(rig.bridge.to_browser(take_at_once))
+    request = encode_update_request(True, 0, 0, 1, 1)
+    for size in (high // 3, high // 3, high, high * 2, high // 2):
+        rig.bridge.upstream_data(bytes(size))
+        await settle()
+        await rig.browser_sends(request)
+        for ping in [each["id"] for each in rig.told]:
+            rig.bridge.browser_answers(ping)
+            await settle()
+        rig.told.clear()
+    assert rig.desktop.received == request * 5
+    pump.cancel()
+
+
+async def test_texts_that_are_not_read_count_like_pictures(windowed: Rig) -> None:
+    for _ in range(2048):
+        windowed.bridge.text_sent(4096)
+    with pytest.raises(TooSlow):
+        windowed.bridge.text_sent(1)
+
+
+async def test_pieces_of_one_byte_are_charged_for_what_they_occupy(rig: Rig) -> None:
+    for _ in range(CAP // 60):
+        rig.bridge.upstream_data(b"x")
+    assert isinstance(rig.failures[0], TooSlow)
 
 
 async def test_a_silent_desktop_is_asked_for_a_pixel_once_and_then_given_up(

@@ -40,6 +40,7 @@ def test_an_address_says_how_and_where(url: str, expected: tuple[str, str, int, 
         ("unix://relative.sock", "must be unix:///path"),
         ("unix:///run/../etc/x", "must be unix:///path"),
         ("unix:///run/x?token=1", "takes a path only"),
+        ("ws://desk/#token", "a part behind #"),
     ],
 )
 def test_what_is_no_address_is_named_with_its_problem(url: str, problem: str) -> None:
@@ -48,7 +49,9 @@ def test_what_is_no_address_is_named_with_its_problem(url: str, problem: str) ->
     assert caught.value.step == "resolve"
 
 
-@pytest.mark.parametrize("url", ["ws://desk/?token=geheim", "http://desk?token=geheim"])
+@pytest.mark.parametrize(
+    "url", ["ws://desk/?token=geheim", "http://desk?token=geheim", "ws://desk/?a=1#geheim"]
+)
 def test_a_query_is_never_repeated(url: str) -> None:
     try:
         shown = repr(parse_url(url)) + str(parse_url(url))
@@ -60,7 +63,7 @@ def test_a_query_is_never_repeated(url: str) -> None:
 RESERVED = ["169.254.169.254", "fe80::1%eth0", "fd00:ec2::254", "100.100.100.200", "224.0.0.1"]
 
 
-@pytest.mark.parametrize("address", [*RESERVED, "::ffff:169.254.169.254"])
+@pytest.mark.parametrize("address", [*RESERVED, "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe"])
 def test_link_local_and_metadata_addresses_are_refused_unless_they_are_listed(address: str) -> None:
     with pytest.raises(UpstreamError, match=SETTING):
         ANYWHERE.permitted("desk", [address])
