@@ -17,6 +17,8 @@ from controlplane.exceptions import TooSlow
 ACK_BYTES = 512 * 1024
 PIECE_COST = 64  # bytes that a piece occupies besides its own: it may be a single byte long
 
+_NOTHING: deque[bytes] = deque()  # shared by all who have none waiting: an empty one has 760 bytes
+
 
 class Backlog:
     """Bytes for the browser, in order. All sizes are bytes.
@@ -34,7 +36,7 @@ class Backlog:
         self._window = 2 * self._ask_every
         self._cap = cap
         self._ask = ask
-        self._waiting: deque[bytes] = deque()
+        self._waiting = _NOTHING
         self._waiting_bytes = 0
         self._sent = 0  # since the stream began
         self._acknowledged = 0  # of that, what the browser has shown to have read
@@ -64,6 +66,8 @@ class Backlog:
 
     def append(self, data: bytes) -> None:
         """Put what the desktop has sent in line; TooSlow, from then on, where that is too much."""
+        if self._waiting is _NOTHING:
+            self._waiting = deque()
         self._waiting.append(data)
         self._waiting_bytes += len(data) + PIECE_COST
         self._check_cap()
@@ -77,7 +81,7 @@ class Backlog:
         behind = self._waiting_bytes + self._unacknowledged
         if behind <= self._cap:
             return
-        self._waiting.clear()  # it cannot be caught up with: the stream ends
+        self._waiting = _NOTHING  # it cannot be caught up with: the stream ends
         raise TooSlow(f"the browser is {behind >> 20} MiB behind")
 
     def take(self) -> bytes:
@@ -85,6 +89,8 @@ class Backlog:
         if not self._waiting or (self._is_windowed and self._unacknowledged >= self._window):
             return b""
         data = self._waiting.popleft()
+        if not self._waiting:
+            self._waiting = _NOTHING
         self._waiting_bytes -= len(data) + PIECE_COST
         self._sent += len(data)
         return data

@@ -140,7 +140,7 @@ class Stream:
         self._bridge: Bridge | None = None
         self._bridged, self._answered = Wakeup(), Wakeup()
         self._texts: list[Json] = []
-        self._has_texts = Wakeup()
+        self._teller: asyncio.Task[None] | None = None  # while there are texts
         self._read_ahead = None if socket.has_backpressure else ReadAhead(self._read)
         self._heard = self._asked = time.monotonic()
         self._pings = 0  # of the browser, since its ends were last looked after
@@ -164,7 +164,7 @@ class Stream:
         logger.info("%s opened by %s", self._name, admission.user)
         self._join(admission)
         del admission
-        work = [self._serve, self._receive, self._send_texts]
+        work = [self._serve, self._receive]
         if self._read_ahead:
             work.append(self._read_ahead.run)
         tasks = [asyncio.create_task(each(), name=f"{each.__name__} {self._name}") for each in work]
@@ -208,6 +208,7 @@ class Stream:
             self._gate_timer.cancel()
         try:
             async with asyncio.timeout(CLEAN_UP_SECONDS):
+                tasks += [self._teller] if self._teller else []
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
@@ -314,21 +315,25 @@ class Stream:
 
     def _say(self, text: Json) -> None:
         """Put a text for the page in line."""
+        if self._over.done():
+            return None
         if len(self._texts) >= MAX_TEXTS:
             return self._fail(TooSlow("the browser does not read what it is told"))
         self._texts.append(text)
-        self._has_texts.set()
+        if self._teller is None:
+            self._teller = asyncio.create_task(self._tell_all(), name=f"tell {self._name}")
+            self._teller.add_done_callback(self._note_end)
         return None
 
-    async def _send_texts(self) -> None:
-        while True:
-            await self._has_texts.wait()
-            self._has_texts.clear()
+    async def _tell_all(self) -> None:
+        """Send what is in line; a quiet stream needs no task for that."""
+        while self._texts:
             texts, self._texts = self._texts, []
             for text in texts:
                 size = await self._socket.send_text(text)
                 if self._bridge:
                     self._bridge.text_sent(size)
+        self._teller = None
 
     # --- signs of life ----------------------------------------------------------------------------
     def look_after_ends(self) -> None:
