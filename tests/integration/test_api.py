@@ -36,6 +36,7 @@ from tests.integration.people import (
     assert_free,
     assert_held_by,
     history,
+    lease_of,
     let_expire,
     now,
     open_stream,
@@ -497,7 +498,7 @@ def test_a_refused_renewal_says_why_in_a_sentence(
     elif end == "moved":
         ok(browser.acquire(OTHER_TAB, move=True))
     elif end == "access_ended":
-        leases.end_access(desk.pk, operator.pk, browser.login)
+        leases.end_lost_access([lease_of(desk)], logins_ended=frozenset({browser.login}))
     elif end == "preempted":  # this tab becomes an agent's, which API tokens bring later
         desk.lease.__class__.objects.update(controller="agent")
         ok(Browser(colleague).acquire(OTHER_TAB))
