@@ -341,7 +341,8 @@ async def _open(target: Target, how: Dialling) -> Upstream:
         raise UpstreamError("connect", f"TLS with {target.address}: {_reason(error)}") from None
     except OSError as error:
         raise UpstreamError("connect", f"{target.address}: {_reason(error)}") from None
-    except InvalidURI:  # its text would repeat the query
+    except InvalidURI:  # its text would repeat the query, and nobody has taken the socket over
+        sock.close()
         raise UpstreamError("resolve", f"“{target.address.url}” is not an address") from None
     except InvalidStatus as error:
         raise _refused_upgrade(error.response.status_code) from None
