@@ -9,11 +9,12 @@ from typing import Any
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
-from django.db.models import Q, QuerySet
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
+from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare, salted_hmac
 
-from controlplane.models import Role, Workspace, WorkspaceGrant
+from controlplane.models import ApiToken, Role, Scope, Workspace, WorkspaceGrant
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +24,15 @@ class Permissions:
     observe: bool = False
     control: bool = False
     force: bool = False
+    configure: bool = False
 
 
 NONE = Permissions()
-ALL = Permissions(observe=True, control=True, force=True)
+ALL = Permissions(observe=True, control=True, force=True, configure=True)
 _OF_ROLE = {
     Role.OBSERVER: Permissions(observe=True),
     Role.OPERATOR: Permissions(observe=True, control=True),
-    Role.MANAGER: ALL,
+    Role.MANAGER: Permissions(observe=True, control=True, force=True),
 }
 _RANK = [NONE, *_OF_ROLE.values()]
 
@@ -50,13 +52,57 @@ def permissions_of(user: User, workspace_ids: Iterable[int]) -> dict[int, Permis
 def permission_table(
     users: Iterable[User], workspace_ids: Iterable[int]
 ) -> dict[tuple[int, int], Permissions]:
-    """Return what each user may do with each workspace, by (user, workspace), in one query."""
+    """Return what each user may do with each workspace, by (user, workspace).
+
+    The number of queries is the same for one and for many.
+    """
     everybody, ids = list(users), list(workspace_ids)
     table = {(user.pk, pk): _without_grant(user) for user in everybody for pk in ids}
     granted = {user.pk for user in everybody if user.is_active and not user.is_superuser}
     for user_pk, pk, role in _grants_among(granted, ids):
         table[user_pk, pk] = max(table[user_pk, pk], _OF_ROLE[role], key=_RANK.index)
+    return table | _token_table(everybody, ids)
+
+
+def of_token(token: ApiToken) -> Permissions:
+    """Return what a token that is good may do with each of its workspaces."""
+    scopes = token.scope_set
+    manages = Scope.MANAGE in scopes
+    return Permissions(
+        observe=bool(scopes), control=Scope.CONTROL in scopes, force=manages, configure=manages
+    )
+
+
+def _token_table(users: list[User], workspaces: list[int]) -> dict[tuple[int, int], Permissions]:
+    """Return the same for those users that are tokens' accounts: grants give them nothing."""
+    tokens = {token.account_id: token for token in _tokens_of(users)}
+    table = {(account, pk): NONE for account in tokens for pk in workspaces}
+    good = {account: token for account, token in tokens.items() if token.is_good}
+    for account, token in good.items():
+        reach = workspaces if token.all_workspaces else []
+        table |= {(account, pk): of_token(token) for pk in reach}
+    narrow = [token.pk for token in good.values() if not token.all_workspaces]
+    if narrow:
+        links = ApiToken.workspaces.through.objects.filter(
+            apitoken__in=narrow, workspace__in=workspaces
+        )
+        for account, pk in links.values_list("apitoken__account", "workspace"):
+            table[account, pk] = of_token(tokens[account])
     return table
+
+
+def good_tokens() -> QuerySet[ApiToken]:
+    """The API tokens that are neither revoked nor expired, by the database's clock."""
+    return ApiToken.objects.filter(_IS_GOOD, account__is_active=True)
+
+
+_IS_GOOD = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=Now()))
+
+
+def _tokens_of(users: Iterable[User]) -> QuerySet[Any]:
+    is_good = Q(pk__in=good_tokens().values("pk"))
+    rows = ApiToken.objects.filter(account__in=[user.pk for user in users])
+    return rows.annotate(is_good=ExpressionWrapper(is_good, BooleanField()))
 
 
 def _without_grant(user: User) -> Permissions:
@@ -78,9 +124,18 @@ def visible(user: User) -> QuerySet[Workspace]:
     """Return the workspaces that ``user`` may observe, in the order of their names."""
     if not user.is_active:
         return Workspace.objects.none()
+    token = ApiToken.objects.filter(account=user).first()
+    if token:
+        return _visible_to(token)
     if user.is_superuser:
         return Workspace.objects.all()
     return Workspace.objects.filter(pk__in=_grants(user).values("workspace"))
+
+
+def _visible_to(token: ApiToken) -> QuerySet[Workspace]:
+    if not good_tokens().filter(pk=token.pk).exists():
+        return Workspace.objects.none()
+    return Workspace.objects.all() if token.all_workspaces else token.workspaces.all()
 
 
 def _grants(user: User) -> QuerySet[WorkspaceGrant]:
@@ -88,7 +143,12 @@ def _grants(user: User) -> QuerySet[WorkspaceGrant]:
 
 
 def login_id(session_key: str) -> str:
-    """Return a name for a login that can be stored and compared, but not used to log in."""
+    """Return a name for a login that can be stored and compared, but not used to log in.
+
+    API tokens have none: what ends one of them is seen at its permissions.
+    """
+    if not session_key:
+        return ""
     return salted_hmac("controlplane.login", session_key, algorithm="sha256").hexdigest()
 
 
@@ -98,9 +158,18 @@ def is_logged_in(user: User, session_key: str) -> bool:
 
 
 def standing_logins(logins: Iterable[tuple[User, str]]) -> set[tuple[int, str]]:
-    """Return those (user, session key) pairs whose session stands and is the user's; one query."""
+    """Return those (user, session key) pairs whose session stands and is the user's.
+
+    An API token's account comes without a session key: its login stands while the token is good.
+    """
     claimed = list(logins)
-    keys = {key for _, key in claimed}
+    tokens = {user.pk for user, key in claimed if not key}
+    standing = good_tokens().filter(account__in=tokens).values_list("account", flat=True)
+    keys = {key for _, key in claimed if key}
+    return _standing_sessions(claimed, keys) | {(account, "") for account in standing}
+
+
+def _standing_sessions(claimed: list[tuple[User, str]], keys: set[str]) -> set[tuple[int, str]]:
     sessions = Session.objects.filter(pk__in=keys, expire_date__gt=timezone.now())
     data = {session.pk: session.get_decoded() for session in sessions}
     return {(user.pk, key) for user, key in claimed if key in data and _is_of(user, data[key])}

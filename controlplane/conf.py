@@ -14,8 +14,8 @@ from urllib.parse import SplitResult, urlsplit
 from environs import Env, EnvError, FileAwareEnv
 from marshmallow.validate import Range
 
-from controlplane.destinations import ANYWHERE, Destinations, parse_destinations
-from controlplane.exceptions import ConfigError
+from controlplane.destinations import ANYWHERE, Destinations, parse_destinations, parse_url
+from controlplane.exceptions import ConfigError, UpstreamError
 
 MAX_LEASE_SECONDS = 3600
 MIN_LEASE_SECONDS = 30
@@ -42,7 +42,11 @@ class DisplaySettings:
     clipboard_bytes: int = 256 * 1024  # longer clipboard text is not sent to the desktop
     max_streams_per_user: int = 20
     max_streams_per_workspace: int = 50
+    request_seconds: float = 60  # how long the holder has to answer who asks for control
+    request_idle_seconds: float = 120  # without input for so long, the holder is not waited for
+    request_countdown_seconds: float = 10  # ... but warned for so long; any input stops it
     upstream_allow: Destinations = ANYWHERE  # where desktops may be
+    upstream_template: str = ""  # of workspaces without an address of their own; with {slug}
     upstream_ca_file: Path | None = None  # for wss://, instead of the system's authorities
 
     @property
@@ -106,8 +110,20 @@ def _read(env: Env, field: str, kind: object) -> Any:
             return env.float(name, validate=_POSITIVE)
         case "Destinations":
             return parse_destinations(name, env.list(name))
+        case "str":
+            return _template(name, env.str(name))
         case _:
             return _ca_file(name, env.path(name))
+
+
+def _template(name: str, template: str) -> str:
+    if "{slug}" not in template:
+        raise ConfigError(name, "must hold {slug}: tcp://{slug}.desktops:5900")
+    try:
+        parse_url(template.replace("{slug}", "desk"))
+    except UpstreamError as error:
+        raise ConfigError(name, error.detail) from None
+    return template
 
 
 def _ca_file(name: str, path: Path) -> Path:

@@ -85,7 +85,7 @@ def _is_news(workspace: Workspace, found: ServerInit) -> bool:
 
 def _target(workspace: Workspace) -> Target:
     return Target(
-        parse_url(workspace.upstream_url),
+        parse_url(workspace.address),
         password=workspace.vnc_password,
         query=workspace.upstream_query,
         headers=workspace.headers,
@@ -138,6 +138,6 @@ def _fingerprint(workspace: Workspace) -> str:
     """Tell one address and its secrets from another, without giving them away."""
     return salted_hmac(
         "controlplane.credentials",
-        "\n".join([workspace.upstream_url, *(getattr(workspace, name) for name in SECRET_FIELDS)]),
+        "\n".join([workspace.address, *(getattr(workspace, name) for name in SECRET_FIELDS)]),
         algorithm="sha256",
     ).hexdigest()

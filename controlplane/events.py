@@ -15,6 +15,7 @@ from functools import partial
 from asgiref.sync import async_to_sync
 from channels.layers import BaseChannelLayer, get_channel_layer
 from django.db import transaction
+from django.db.models import F
 
 from controlplane.models import ControlEvent, Workspace
 
@@ -37,7 +38,13 @@ def record(
     note: str = "",
     ip: str | None = None,
 ) -> None:
-    """Append one event; call it inside the transaction of the change."""
+    """Append one event; call it inside the transaction of the change.
+
+    Refusals are counted instead: call it under the lease's lock.
+    """
+    is_refusal = what == ControlEvent.What.REFUSED
+    if is_refusal and _count_refusal(workspace, at, who=who, client_id=client_id, reason=reason):
+        return
     ControlEvent.objects.create(
         workspace=workspace,
         workspace_slug=workspace.slug,
@@ -53,9 +60,26 @@ def record(
     )
 
 
+def _count_refusal(workspace: Workspace, at: datetime, **same: str) -> bool:
+    """Count one more of a kind that was refused within this minute; False if it is the first."""
+    return bool(
+        ControlEvent.objects.filter(
+            workspace=workspace,
+            what=ControlEvent.What.REFUSED,
+            at__gte=at.replace(second=0, microsecond=0),
+            **same,
+        ).update(count=F("count") + 1)
+    )
+
+
 def announce(workspace_id: int, version: int) -> None:
     """Tell every watch, after commit, that the workspace's lease now has this version."""
     _announce({"type": "lease", "workspace_id": workspace_id, "version": version})
+
+
+def announce_look(workspace_id: int) -> None:
+    """Tell every watch, after commit, to look at a workspace: who has control has not changed."""
+    _announce({"type": "look", "workspace_id": workspace_id})
 
 
 def announce_access() -> None:

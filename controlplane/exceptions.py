@@ -19,6 +19,7 @@ websocket close codes, ``api.py`` to HTTP statuses.
         ├── Forbidden          the caller lacks the permission
         ├── WorkspaceNotFound  no such workspace, or the caller may not see it
         ├── InvalidRequest     a field of the request is wrong
+        ├── TooManyRequests    calls come faster than they may
         └── LeaseRefused       the lease's state forbids it
 """
 
@@ -104,6 +105,7 @@ class RequestRefused(ControlPlaneError):
     """An API call that is refused, with a stable ``code`` and a sentence for people."""
 
     status = 400
+    retry_after: int | None = None  # seconds, where trying again later may help
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
@@ -132,6 +134,17 @@ class InvalidRequest(RequestRefused):
     def __init__(self, field: str, problem: str) -> None:
         super().__init__("invalid", f"{field}: {problem}")
         self.field = field
+
+
+class TooManyRequests(RequestRefused):
+    """Calls come faster than they may; ``retry_after`` says in how many seconds to come back."""
+
+    status = 429
+
+    def __init__(self, retry_after: int, message: str = "") -> None:
+        said = message or f"Too many calls. Try again in {retry_after} s."
+        super().__init__("too_many_requests", said)
+        self.retry_after = retry_after
 
 
 class LeaseRefused(RequestRefused):

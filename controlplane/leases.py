@@ -7,10 +7,12 @@ writes the row and its event together. Nothing is decided on what was read befor
     held  → held           acquire again, or renew, by the same holder          same epoch
     agent → user           a person always wins over an agent (preempted)       epoch + 1
     held  → held (moved)   same user and kind, other client_id, ``move``        epoch + 1
-    held  → free           released, expired, forced, access_ended
+    held  → held           handed over to somebody who has asked for it         epoch + 1
+    held  → free           released, expired, idle, max_hold, forced, access_ended
     expired → held         renewed in time, and nobody has held since (resumed) epoch + 1
 
-Expiry is a fact about time: nothing has to run for it to be true. Whoever notices records it.
+Expiry is a fact about time: nothing has to run for it to be true. Whoever notices records it. So is
+the longest hold, for no lease is extended beyond it. A closed lease can be had by nobody.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -32,6 +35,7 @@ from controlplane.models import (
     ControlEvent,
     Controller,
     DisplayControlLease,
+    DisplayStream,
     EndReason,
     Workspace,
 )
@@ -81,11 +85,35 @@ class _Case:
     lease: DisplayControlLease
     now: datetime
     is_changed: bool = False
-    records: list[dict[str, object]] = field(default_factory=list)
+    records: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def is_held(self) -> bool:
         return is_held(self.lease, self.now)
+
+
+def hold_ends_at(lease: DisplayControlLease, workspace: Workspace) -> datetime | None:
+    """Return when the longest hold is over; None where the workspace sets no limit."""
+    if workspace.max_hold_seconds is None or lease.kept_at is None:
+        return None
+    return lease.kept_at + timedelta(seconds=workspace.max_hold_seconds)
+
+
+def idle_ends_at(
+    lease: DisplayControlLease, workspace: Workspace, last_input_at: datetime | None
+) -> datetime | None:
+    """Return when control ends without any more input; None where the workspace sets no limit."""
+    if workspace.idle_seconds is None or lease.kept_at is None:
+        return None
+    active = max(lease.kept_at, last_input_at or lease.kept_at)
+    return active + timedelta(seconds=workspace.idle_seconds)
+
+
+def expiry_reason(lease: DisplayControlLease, workspace: Workspace) -> EndReason:
+    """Return why a lease whose time has run out did so."""
+    limit = hold_ends_at(lease, workspace)
+    is_limited = limit is not None and lease.expires_at is not None and lease.expires_at >= limit
+    return EndReason.MAX_HOLD if is_limited else EndReason.EXPIRED
 
 
 def is_held(lease: DisplayControlLease, now: datetime) -> bool:
@@ -110,7 +138,7 @@ def acquire(
     """Take control for ``ttl`` seconds, or renew it where ``epoch`` is given.
 
     Without ``epoch`` it is a deliberate click. Raises NotPermitted, or Refused with ``held``,
-    ``held_elsewhere``, ``display_not_enabled``, or for renewals why that epoch ended.
+    ``held_elsewhere``, ``display_not_enabled``, ``closed``, or for renewals why that epoch ended.
     """
     refusal: Refused | None = None
     with _deciding(workspace) as case:
@@ -147,6 +175,79 @@ def release(
     if refusal:
         raise refusal
     return case.lease
+
+
+def keep(workspace: Workspace, holder: Holder, *, epoch: int, ttl: float) -> DisplayControlLease:
+    """Answer a warning: idle time and the longest hold count from now on anew.
+
+    Raises Refused, as a renewal does, where ``epoch`` is not, or no longer, this holder's.
+    """
+    refusal: Refused | None = None
+    with _deciding(workspace) as case:
+        if epoch == case.lease.epoch and case.is_held and _is_holder(case.lease, holder):
+            case.lease.kept_at = case.now
+            _extend(case, ttl)
+            _note_by(case, holder, What.KEPT, "")
+        else:
+            refusal = _why_ended(case, holder, epoch)
+    if refusal:
+        raise refusal
+    return case.lease
+
+
+def hand_over(
+    workspace: Workspace, holder: Holder | None, to: Holder, *, epoch: int, ttl: float
+) -> bool:
+    """Give control of ``epoch`` to who has asked for it, in one write; return whether it was done.
+
+    ``holder`` is who gives it; None where nobody is asked any more (requests.py). It is not done
+    where that epoch is over or another's, or where ``to`` may not control (any more).
+    """
+    with _deciding(workspace) as case:
+        is_current = case.is_held and epoch == case.lease.epoch
+        if not is_current or not (holder is None or _is_holder(case.lease, holder)):
+            return False
+        try:
+            _check_permission(case, to)
+        except Refused:
+            return False
+        _replace(case, to, ttl, What.HANDED_OVER)
+    return True
+
+
+def end_overdue(workspace: Workspace) -> None:
+    """Record what time alone has ended: an expiry, the longest hold, the idle limit."""
+    with _deciding(workspace):
+        pass  # it notices by itself
+
+
+def close(workspace: Workspace, *, by: str, note: str, ip: str | None = None) -> bool:
+    """End whoever's control it is, and let nobody have it until ``open_again``.
+
+    Returns whether anybody had it. The caller checks permission.
+    """
+    if not note.strip():
+        raise ValueError("close: say why in a note")
+    with _deciding(workspace) as case:
+        lease, was_held = case.lease, case.is_held
+        if was_held:
+            _end(case, EndReason.FORCED, by=by, note=note.strip(), ip=ip)
+        lease.closed_at, lease.closed_by, lease.closed_note = case.now, by, note.strip()
+        case.is_changed = True
+        _note(case, What.CLOSED, who=by, note=note.strip(), ip=ip)
+    return was_held
+
+
+def open_again(workspace: Workspace, *, by: str, ip: str | None = None) -> bool:
+    """Let control be had again; return whether it was closed. The caller checks permission."""
+    with _deciding(workspace) as case:
+        lease = case.lease
+        if lease.closed_at is None:
+            return False
+        lease.closed_at, lease.closed_by, lease.closed_note = None, "", ""
+        case.is_changed = True
+        _note(case, What.OPENED, who=by, ip=ip)
+    return True
 
 
 def force_release(
@@ -215,7 +316,7 @@ def _deciding(workspace: Workspace) -> Iterator[_Case]:
         lease = DisplayControlLease.objects.select_for_update().get(workspace=workspace)
         lease.workspace = _FRESH_WORKSPACE.get(pk=lease.workspace_id)
         case = _Case(lease, lease.workspace.db_now)
-        _notice_expiry(case)
+        _notice_end(case)
         yield case
         _write(case)
 
@@ -228,11 +329,17 @@ def _write(case: _Case) -> None:
     lease = case.lease
     if case.is_changed:
         _update(lease)
-    transitions = [record for record in case.records if record["what"] != What.REFUSED]
     for record in case.records:
-        events.record(lease.workspace, at=case.now, **record)  # type: ignore[arg-type]  # built below
-    if transitions:
+        events.record(lease.workspace, at=case.now, **record)
+    happened = {record["what"] for record in case.records} - {What.REFUSED}
+    if happened - _LEAVES_CONTROL:
         events.announce(lease.workspace_id, lease.version)
+    elif happened:
+        events.announce_look(lease.workspace_id)
+
+
+# Whoever has control still has it: no gate needs to be shut before the next look.
+_LEAVES_CONTROL = {What.KEPT, What.OPENED}
 
 
 _WRITTEN = [
@@ -260,8 +367,14 @@ def _check_permission(case: _Case, holder: Holder) -> None:
         raise Refused("display_not_enabled")
 
 
+def _check_open(case: _Case) -> None:
+    if case.lease.closed_at is not None:
+        raise Refused("closed", case.lease.closed_by)
+
+
 def _take(case: _Case, holder: Holder, ttl: float, move: bool) -> None:
     lease = case.lease
+    _check_open(case)
     if not case.is_held:
         return _start(case, holder, ttl, What.ACQUIRED)
     if _is_holder(lease, holder):
@@ -280,7 +393,8 @@ def _renew(case: _Case, holder: Holder, ttl: float, epoch: int) -> None:
         if case.is_held and lease.controller == holder.kind:
             return _extend(case, ttl)
         if _may_resume(case):
-            return _start(case, holder, ttl, What.RESUMED, acquired_at=lease.acquired_at)
+            _check_open(case)
+            return _start(case, holder, ttl, What.RESUMED, resumes=True)
     raise _why_ended(case, holder, epoch)
 
 
@@ -335,9 +449,19 @@ def _extend(case: _Case, ttl: float) -> None:
     lease = case.lease
     case.is_changed = True
     assert lease.expires_at is not None
-    lease.expires_at = max(lease.expires_at, case.now + timedelta(seconds=ttl))
+    lease.expires_at = _within_limit(case, max(lease.expires_at, _after(case, ttl)))
     lease.renewed_at = case.now
     lease.renewals += 1
+
+
+def _after(case: _Case, ttl: float) -> datetime:
+    return case.now + timedelta(seconds=ttl)
+
+
+def _within_limit(case: _Case, end: datetime) -> datetime:
+    """No lease outlasts the longest hold, so nothing has to run to end it then."""
+    limit = hold_ends_at(case.lease, case.lease.workspace)
+    return min(end, limit) if limit else end
 
 
 def _replace(case: _Case, holder: Holder, ttl: float, what: What) -> None:
@@ -351,7 +475,7 @@ def _start(
     ttl: float,
     what: What,
     *,
-    acquired_at: datetime | None = None,
+    resumes: bool = False,
     ended_epoch: int | None = None,
 ) -> None:
     lease = case.lease
@@ -361,58 +485,93 @@ def _start(
     lease.holder = holder.user
     lease.client_id = holder.client_id
     lease.login = holder.login
-    lease.acquired_at = acquired_at or case.now
+    if not resumes:
+        lease.acquired_at = lease.kept_at = case.now
     lease.renewed_at = case.now
-    lease.expires_at = case.now + timedelta(seconds=ttl)
+    lease.expires_at = _within_limit(case, _after(case, ttl))
     lease.ended_at = None
     lease.ended_reason = lease.ended_by = lease.ended_note = ""
-    case.records.append(
-        {
-            "what": what,
-            "who": holder.name,
-            "client_id": holder.client_id,
-            "epoch": lease.epoch,
-            "ended_epoch": ended_epoch,
-            "reason": what if ended_epoch is not None else "",
-            "ip": holder.ip,
-        }
-    )
+    _note_by(case, holder, what, what if ended_epoch is not None else "", ended_epoch=ended_epoch)
 
 
 def _end(case: _Case, reason: EndReason, *, by: str, note: str = "", ip: str | None = None) -> None:
     lease = case.lease
+    ended_at = case.now if case.is_held else lease.expires_at
     case.is_changed = True
     lease.controller = Controller.NONE
-    lease.ended_at = lease.expires_at if reason == EndReason.EXPIRED else case.now
+    lease.ended_at = ended_at
     lease.ended_reason, lease.ended_by, lease.ended_note = reason, by, note
-    case.records.append(
-        {
-            "what": What(reason),
-            "who": by,
-            "client_id": lease.client_id,
-            "epoch": lease.epoch,
-            "ended_epoch": lease.epoch,
-            "reason": reason,
-            "note": note,
-            "ip": ip,
-        }
+    _note(
+        case,
+        What(reason),
+        who=by,
+        client_id=lease.client_id,
+        ended_epoch=lease.epoch,
+        reason=reason,
+        note=note,
+        ip=ip,
     )
 
 
-def _notice_expiry(case: _Case) -> None:
+def _notice_end(case: _Case) -> None:
+    """Record what time alone has ended."""
     lease = case.lease
-    if lease.controller != Controller.NONE and not case.is_held:
-        _end(case, EndReason.EXPIRED, by="")
+    if lease.controller == Controller.NONE:
+        return
+    limit = hold_ends_at(lease, lease.workspace)  # it may have been set, or shortened, meanwhile
+    if not case.is_held:
+        _end(case, expiry_reason(lease, lease.workspace), by="")
+    elif limit is not None and limit <= case.now:
+        _end(case, EndReason.MAX_HOLD, by="")
+    elif lease.workspace.idle_seconds is not None and _is_idle(case):
+        _end(case, EndReason.IDLE, by="")
+
+
+def _is_idle(case: _Case) -> bool:
+    """Whether the idle limit is over, and the holder's process, if any, has told of no input since.
+
+    Streams report their input with each poll: one that has not polled since may have had some.
+    """
+    lease = case.lease
+    stream = holder_stream(lease)
+    ends_at = idle_ends_at(lease, lease.workspace, stream.last_input_at if stream else None)
+    if ends_at is None or ends_at > case.now:
+        return False
+    return stream is None or has_reported_since(stream, ends_at, case.now)
+
+
+def holder_stream(lease: DisplayControlLease) -> DisplayStream | None:
+    """Return the newest open stream of the lease's holder."""
+    own = DisplayStream.objects.filter(
+        workspace=lease.workspace_id, user=lease.holder_id, client_id=lease.client_id
+    )
+    return own.filter(closed_at=None).order_by("-id").first()
+
+
+def has_reported_since(stream: DisplayStream, moment: datetime, now: datetime) -> bool:
+    """Whether all input until ``moment`` is known; of a process that is silent, none comes."""
+    is_stale = now - stream.stamped_at > timedelta(seconds=settings.DISPLAY.fence_seconds)
+    return is_stale or stream.stamped_at >= moment
 
 
 def _note_refusal(case: _Case, holder: Holder, code: str) -> None:
-    case.records.append(
-        {
-            "what": What.REFUSED,
-            "who": holder.name,
-            "client_id": holder.client_id,
-            "epoch": case.lease.epoch,
-            "reason": code,
-            "ip": holder.ip,
-        }
+    _note_by(case, holder, What.REFUSED, code)
+
+
+def _note_by(
+    case: _Case, holder: Holder, what: What, reason: str, *, ended_epoch: int | None = None
+) -> None:
+    _note(
+        case,
+        what,
+        who=holder.name,
+        client_id=holder.client_id,
+        ended_epoch=ended_epoch,
+        reason=reason,
+        ip=holder.ip,
     )
+
+
+def _note(case: _Case, what: What, **more: Any) -> None:
+    """Record an event with the change, by the epoch that the row has now."""
+    case.records.append({"what": what, "epoch": case.lease.epoch, **more})

@@ -1,6 +1,7 @@
 """The tables: workspaces and who may use them, the lease of each, streams, and what happened.
 
-Lease rows are written by ``leases.py`` alone. Times are the database's clock.
+Lease rows are written by ``leases.py`` alone. Times are the database's clock. Columns that came
+later have a ``db_default`` too: during an upgrade, servers of the version before still insert.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
 from django.db import models, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -20,6 +22,8 @@ from controlplane.fields import EncryptedTextField, UnreadableSecret
 
 CLIENT_ID_PATTERN = r"^[A-Za-z0-9_-]{8,64}$"
 MAX_NOTE_LENGTH = 500
+MAX_MESSAGE_LENGTH = 200
+MIN_LIMIT_SECONDS = 60  # of idle_seconds and max_hold_seconds: 30 of them are for the warning
 
 
 class Controller(models.TextChoices):
@@ -38,13 +42,24 @@ class Role(models.TextChoices):
     MANAGER = "manager", "Manager: may also end other people's control"
 
 
+class Scope(models.TextChoices):
+    """What an API token may do in its workspaces. The last two include watching."""
+
+    OBSERVE = "observe", "observe: watch"
+    CONTROL = "control", "control: watch and take control"
+    MANAGE = "manage", "manage: add, change and remove workspaces, end control"
+
+
 class EndReason(models.TextChoices):
     """Why an epoch ended."""
 
     PREEMPTED = "preempted"
     MOVED = "moved"
+    HANDED_OVER = "handed_over"
     RELEASED = "released"
     EXPIRED = "expired"
+    IDLE = "idle"
+    MAX_HOLD = "max_hold"
     FORCED = "forced"
     ACCESS_ENDED = "access_ended"
 
@@ -111,7 +126,28 @@ class Workspace(models.Model):
         default="",
         help_text="Stored encrypted. VNC servers look at the first 8 characters only.",
     )
+    # One more with each change of the address or its secrets: streams to the old one end.
+    upstream_version = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     enabled = models.BooleanField(default=True)
+    idle_seconds = models.PositiveIntegerField(
+        "idle limit",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(MIN_LIMIT_SECONDS)],
+        help_text="Control ends after so many seconds without key or pointer input. Empty: never.",
+    )
+    max_hold_seconds = models.PositiveIntegerField(
+        "longest hold",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(MIN_LIMIT_SECONDS)],
+        help_text="Control ends after so many seconds in all, unless its holder asks to keep it. "
+        "Empty: never.",
+    )
+    # With it, the desktop itself may report its address (hashed: it is shown once).
+    registration_digest = models.CharField(
+        max_length=64, null=True, blank=True, unique=True, editable=False
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     # What the last connection or check found; a GET never dials.
@@ -140,14 +176,28 @@ class Workspace(models.Model):
             self.point_to(self.upstream_url)
         with transaction.atomic():
             is_new = self._state.adding
+            if not is_new and self._leads_elsewhere():
+                self.upstream_version += 1
             super().save(**kwargs)
             if is_new:
                 DisplayControlLease.objects.create(workspace=self)
 
+    def _leads_elsewhere(self) -> bool:
+        before = Workspace.objects.filter(pk=self.pk).first()
+        names = ("upstream_url", *SECRET_FIELDS)
+        return before is not None and any(getattr(before, n) != getattr(self, n) for n in names)
+
+    @property
+    def address(self) -> str:
+        """Where its desktop is: its own address, or what DISPLAY_UPSTREAM_TEMPLATE makes of it."""
+        if self.upstream_url:
+            return self.upstream_url
+        return str(settings.DISPLAY.upstream_template).replace("{slug}", self.slug)
+
     @property
     def is_configured(self) -> bool:
         """Whether a stream could be opened at all."""
-        return self.enabled and bool(self.upstream_url)
+        return self.enabled and bool(self.address)
 
     def point_to(self, url: str) -> None:
         """Change the address. The old one's query and headers are not for another's eyes."""
@@ -213,6 +263,44 @@ class WorkspaceGrant(models.Model):
         return f"{self.user or self.group}: {self.role} of {self.workspace}"
 
 
+class ApiToken(models.Model):
+    """A program's credential: an account of its own, and what that may do where.
+
+    The token itself is shown once and kept as a digest. A revoked or expired one may do nothing.
+    """
+
+    name = models.CharField(max_length=100, unique=True)
+    account = models.OneToOneField(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.CASCADE,
+        related_name="api_token",
+        editable=False,
+    )
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    scopes = models.CharField(max_length=64, help_text="observe, control, manage; blanks between")
+    all_workspaces = models.BooleanField(
+        default=False, help_text="Also those that will be added later."
+    )
+    workspaces = models.ManyToManyField(Workspace, blank=True, related_name="api_tokens")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    created_by = models.CharField(max_length=301, blank=True, default="", editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never.")
+    revoked_at = models.DateTimeField(null=True, editable=False)
+    last_used_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        verbose_name = "API token"
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def scope_set(self) -> frozenset[str]:
+        """The scopes, as a set."""
+        return frozenset(self.scopes.split())
+
+
 class DisplayControlLease(models.Model):
     """Who has control of a workspace, until when. One row per workspace, never deleted alone.
 
@@ -231,12 +319,19 @@ class DisplayControlLease(models.Model):
     login = models.CharField(max_length=64, blank=True, default="")  # see access.login_id
     acquired_at = models.DateTimeField(null=True)
     renewed_at = models.DateTimeField(null=True)
+    kept_at = models.DateTimeField(null=True)  # taken, or “Keep control” pressed: limits count on
     expires_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
     ended_reason = models.CharField(max_length=16, blank=True, default="", choices=EndReason)
     ended_by = models.CharField(max_length=301, blank=True, default="")  # 150 + space + 150
     ended_note = models.CharField(max_length=MAX_NOTE_LENGTH, blank=True, default="")
     renewals = models.PositiveBigIntegerField(default=0)
+    # Closed: nobody may have control until it is opened again.
+    closed_at = models.DateTimeField(null=True)
+    closed_by = models.CharField(max_length=301, blank=True, default="", db_default="")
+    closed_note = models.CharField(
+        max_length=MAX_NOTE_LENGTH, blank=True, default="", db_default=""
+    )
 
     class Meta:
         verbose_name = "lease"
@@ -253,6 +348,10 @@ class DisplayControlLease(models.Model):
             models.CheckConstraint(
                 condition=Q(ended_at__isnull=True) | Q(controller=Controller.NONE),
                 name="lease_ended_has_no_controller",
+            ),
+            models.CheckConstraint(
+                condition=Q(closed_at__isnull=True) | Q(controller=Controller.NONE),
+                name="lease_closed_has_no_controller",
             ),
         ]
 
@@ -272,6 +371,10 @@ class DisplayStream(models.Model):
     opened_at = models.DateTimeField(db_default=Now())
     stamped_at = models.DateTimeField(db_default=Now())
     last_input_at = models.DateTimeField(null=True)
+    # The epoch in which its input may reach the desktop: set before its gate opens, cleared once
+    # its gate has shut and its key-ups are written.
+    driving_epoch = models.PositiveBigIntegerField(null=True)
+    disconnected_by = models.CharField(max_length=301, blank=True, default="", db_default="")
     closed_at = models.DateTimeField(null=True)
     close_code = models.PositiveIntegerField(null=True)
 
@@ -287,14 +390,57 @@ class DisplayStream(models.Model):
                 condition=Q(closed_at__isnull=True),
                 name="open_streams",
             ),
+            models.Index(
+                fields=["workspace"],
+                condition=Q(driving_epoch__isnull=False),
+                name="driving_streams",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"stream {self.pk} of {self.workspace}"
 
 
+class ControlRequest(models.Model):
+    """Somebody asks the holder for control. One open request per person and workspace."""
+
+    class Outcome(models.TextChoices):
+        """How a request ended."""
+
+        GRANTED = "granted"
+        DECLINED = "declined"
+        WITHDRAWN = "withdrawn"
+
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="requests")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
+    client_id = models.CharField(max_length=64)
+    login = models.CharField(max_length=64, blank=True, default="")  # see access.login_id
+    message = models.CharField(max_length=MAX_MESSAGE_LENGTH, blank=True, default="")
+    asked_at = models.DateTimeField(db_default=Now())
+    granted_at = models.DateTimeField(null=True)  # granted by itself then, unless there is input
+    ended_at = models.DateTimeField(null=True)
+    outcome = models.CharField(max_length=16, blank=True, default="", choices=Outcome)
+
+    class Meta:
+        verbose_name = "request"
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["workspace", "user"],
+                condition=Q(ended_at__isnull=True),
+                name="one_open_request_per_person",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"request {self.pk} for {self.workspace}"
+
+
 class ControlEvent(models.Model):
-    """What happened to control, and what was refused. Written with the change it tells of."""
+    """What happened to control, and what was refused. Written with the change it tells of.
+
+    Refusals are counted: one row for each person, client, reason and minute.
+    """
 
     class What(models.TextChoices):
         """The kinds of events."""
@@ -303,10 +449,19 @@ class ControlEvent(models.Model):
         RESUMED = "resumed"
         PREEMPTED = "preempted"
         MOVED = "moved"
+        HANDED_OVER = "handed_over"
         RELEASED = "released"
         EXPIRED = "expired"
+        IDLE = "idle"
+        MAX_HOLD = "max_hold"
         FORCED = "forced"
         ACCESS_ENDED = "access_ended"
+        CLOSED = "closed"
+        OPENED = "opened"
+        KEPT = "kept"
+        REQUESTED = "requested"
+        DECLINED = "declined"
+        WITHDRAWN = "withdrawn"
         REFUSED = "refused"
 
     workspace = models.ForeignKey(
@@ -321,12 +476,21 @@ class ControlEvent(models.Model):
     reason = models.CharField(max_length=32, blank=True, default="")
     note = models.CharField(max_length=MAX_NOTE_LENGTH, blank=True, default="")
     ip = models.GenericIPAddressField(null=True)
+    # Of refusals in the minute that begins with ``at``.
+    count = models.PositiveIntegerField(default=1, db_default=1)
     at = models.DateTimeField()
 
     class Meta:
         verbose_name = "event"
         ordering = ["-id"]
-        indexes = [models.Index(fields=["workspace", "ended_epoch"], name="epoch_ends")]
+        indexes = [
+            models.Index(fields=["workspace", "ended_epoch"], name="epoch_ends"),
+            models.Index(
+                fields=["workspace", "client_id", "at"],
+                condition=Q(what="refused"),
+                name="refusals_of_the_minute",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.what} ({self.workspace_slug}, epoch {self.epoch})"

@@ -19,6 +19,7 @@ from controlplane.models import (
     SECRET_FIELDS,
     ControlEvent,
     Controller,
+    ControlRequest,
     DisplayControlLease,
     DisplayStatus,
     DisplayStream,
@@ -27,6 +28,7 @@ from controlplane.models import (
 )
 
 STALE_STREAM_SECONDS = 30.0
+WARNING_SECONDS = 30.0  # before control ends by a limit
 
 Json = dict[str, Any]
 
@@ -49,6 +51,7 @@ class LeaseView:
     holder_stamped_at: datetime | None
     last_input_at: datetime | None
     last_end: Json | None
+    requests: tuple[ControlRequest, ...] = ()
 
     @property
     def is_held(self) -> bool:
@@ -68,16 +71,52 @@ class LeaseView:
         stale = timedelta(seconds=STALE_STREAM_SECONDS)
         return self.holder_stamped_at is not None and self.now - self.holder_stamped_at < stale
 
+    @property
+    def limit(self) -> tuple[datetime, EndReason] | None:
+        """When control ends although it is renewed, and why; None where nothing limits it."""
+        if not self.is_held:
+            return None
+        workspace = self.lease.workspace
+        ends = (
+            (leases.hold_ends_at(self.lease, workspace), EndReason.MAX_HOLD),
+            (leases.idle_ends_at(self.lease, workspace, self.last_input_at), EndReason.IDLE),
+        )
+        return min(((at, reason) for at, reason in ends if at), default=None)
+
+    @property
+    def warns(self) -> EndReason | None:
+        """Why control is about to end, for the last ``WARNING_SECONDS`` before it does."""
+        limit = self.limit
+        if limit is None or limit[0] - self.now > timedelta(seconds=WARNING_SECONDS):
+            return None
+        return limit[1]
+
     def is_held_by(self, user_id: int, client_id: str) -> bool:
         """Whether this user, in this tab, has control."""
         return self.is_held and leases.belongs_to(self.lease, user_id, client_id)
 
 
 def read(workspace_ids: Iterable[int]) -> dict[int, LeaseView]:
-    """Read the leases of these workspaces, in two queries. The clock is the database's."""
+    """Read the leases of these workspaces, in three queries. The clock is the database's."""
     rows = list(lease_rows().filter(workspace__in=list(workspace_ids)))
     ends = _last_ends(row for row in rows if row.ended_at is None)
-    return {row.workspace_id: view_of(row, ends.get(row.workspace_id)) for row in rows}
+    asked = _open_requests(row.workspace_id for row in rows if row.controller != Controller.NONE)
+    return {
+        row.workspace_id: view_of(
+            row, ends.get(row.workspace_id), tuple(asked.get(row.workspace_id, ()))
+        )
+        for row in rows
+    }
+
+
+def _open_requests(workspace_ids: Iterable[int]) -> dict[int, list[ControlRequest]]:
+    found: dict[int, list[ControlRequest]] = {}
+    rows = ControlRequest.objects.select_related("user").filter(
+        workspace__in=list(workspace_ids), ended_at=None
+    )
+    for request in rows.order_by("id"):
+        found.setdefault(request.workspace_id, []).append(request)
+    return found
 
 
 def open_streams() -> QuerySet[DisplayStream]:
@@ -113,7 +152,9 @@ def lease_rows() -> QuerySet[DisplayControlLease]:
     )
 
 
-def view_of(row: Any, end: ControlEvent | None) -> LeaseView:
+def view_of(
+    row: Any, end: ControlEvent | None, requests: tuple[ControlRequest, ...] = ()
+) -> LeaseView:
     """Return the view of one of ``lease_rows``; ``end`` is the newest end if it is held."""
     return LeaseView(
         lease=row,
@@ -121,6 +162,7 @@ def view_of(row: Any, end: ControlEvent | None) -> LeaseView:
         holder_stamped_at=row.holder_stamped_at,
         last_input_at=row.last_input_at,
         last_end=_last_end(row, row.db_now, end),
+        requests=requests,
     )
 
 
@@ -146,7 +188,7 @@ def _last_end(lease: DisplayControlLease, now: datetime, end: ControlEvent | Non
     if lease.ended_at:
         return _end(lease.ended_reason, lease.ended_by, lease.ended_note, lease.ended_at)
     if lease.controller != Controller.NONE and not leases.is_held(lease, now):
-        return _end(EndReason.EXPIRED, "", "", lease.expires_at)
+        return _end(leases.expiry_reason(lease, lease.workspace), "", "", lease.expires_at)
     return _end(end.reason, end.who, end.note, end.at) if end else None
 
 
@@ -170,11 +212,36 @@ def control(view: LeaseView, viewer: Viewer) -> Json:
         "holder_connected": view.is_holder_connected if is_held else None,
         "last_input_at": iso(view.last_input_at) if is_held else None,
         "last_end": view.last_end,
+        "ends": _limit(view),
+        "closed": _closed(lease),
+        "requests": [_request(each, view, viewer) for each in view.requests] if is_held else [],
         "can": {
             "observe": viewer.can.observe,
             "control": viewer.can.control,
             "force": viewer.can.force,
         },
+    }
+
+
+def _limit(view: LeaseView) -> Json | None:
+    limit = view.limit
+    return {"reason": str(limit[1]), "at": iso(limit[0])} if limit else None
+
+
+def _closed(lease: DisplayControlLease) -> Json | None:
+    if lease.closed_at is None:
+        return None
+    return {"by": lease.closed_by or None, "note": lease.closed_note, "at": iso(lease.closed_at)}
+
+
+def _request(request: ControlRequest, view: LeaseView, viewer: Viewer) -> Json:
+    return {
+        "id": request.pk,
+        "by": access.display_name(request.user),
+        "message": request.message,
+        "yours": request.user_id == viewer.user.pk,
+        "asked_at": iso(request.asked_at),
+        "granted_at": iso(request.granted_at),
     }
 
 
@@ -184,10 +251,12 @@ def holder_name(lease: DisplayControlLease) -> str:
 
 
 def state(view: LeaseView) -> str:
-    """Return ``free`` (never held), ``held``, ``expired`` or ``ended: <reason>``."""
+    """Return ``free`` (never held), ``held``, ``closed``, ``expired`` or ``ended: <reason>``."""
     lease = view.lease
     if view.is_held:
         return "held"
+    if lease.closed_at:
+        return "closed"
     if lease.ended_at and lease.ended_reason != EndReason.EXPIRED:
         return f"ended: {lease.ended_reason}"
     return "expired" if lease.expires_at else "free"

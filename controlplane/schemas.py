@@ -69,6 +69,32 @@ class LastEnd(Schema):
     at: str | None
 
 
+class Limit(Schema):
+    """When control ends although it is renewed; “keep” puts it off."""
+
+    reason: Literal["idle", "max_hold"]
+    at: str
+
+
+class Closed(Schema):
+    """Nobody may have control until the workspace is opened again."""
+
+    by: str | None
+    note: str
+    at: str
+
+
+class Asked(Schema):
+    """Somebody asks the holder for control; granted by itself at ``granted_at`` if that is set."""
+
+    id: int
+    by: str
+    message: str
+    yours: bool
+    asked_at: str
+    granted_at: str | None
+
+
 class Can(Schema):
     """What the caller may do."""
 
@@ -92,6 +118,9 @@ class Control(Schema):
     holder_connected: bool | None
     last_input_at: str | None
     last_end: LastEnd | None
+    ends: Limit | None
+    closed: Closed | None
+    requests: list[Asked]
     can: Can
 
 

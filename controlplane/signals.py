@@ -14,7 +14,7 @@ from django.dispatch import receiver
 from django.http import HttpRequest
 
 from controlplane import access, events, leases
-from controlplane.models import DisplayControlLease, Workspace, WorkspaceGrant
+from controlplane.models import ApiToken, DisplayControlLease, Workspace, WorkspaceGrant
 
 
 @receiver(user_logged_out)
@@ -54,6 +54,19 @@ def _user_deleted(**_: Any) -> None:
 def _grant_changed(instance: WorkspaceGrant, **_: Any) -> None:
     leases.end_lost_access(_without_access(workspace=instance.workspace_id))
     events.announce_access()
+
+
+@receiver(post_save, sender=ApiToken)
+def _token_saved(instance: ApiToken, **_: Any) -> None:
+    leases.end_lost_access(_without_access(holder=instance.account_id))
+    events.announce_access()
+
+
+@receiver(m2m_changed, sender=ApiToken.workspaces.through)
+def _token_moved(instance: ApiToken, action: str, **_: Any) -> None:
+    if action in {"post_remove", "post_clear"}:
+        leases.end_lost_access(_without_access(holder=instance.account_id))
+        events.announce_access()
 
 
 @receiver(m2m_changed, sender=User.groups.through)

@@ -14,7 +14,10 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_safe
 from django.views.defaults import server_error as default_server_error
 
-from controlplane import access, api, readiness
+from controlplane import access, readiness
+from controlplane.api import workspaces as workspaces_api
+from controlplane.api.auth import user_of
+from controlplane.api.errors import RETRY_AFTER_SECONDS
 from controlplane.models import Workspace
 
 
@@ -22,11 +25,11 @@ from controlplane.models import Workspace
 @ensure_csrf_cookie
 def workspaces(request: HttpRequest) -> HttpResponse:
     """List the workspaces that the user may watch."""
-    visible = access.visible(api.user_of(request))
-    page = Paginator(visible, api.PAGE_SIZE).get_page(request.GET.get("page", 1))
+    visible = access.visible(user_of(request))
+    page = Paginator(visible, workspaces_api.PAGE_SIZE).get_page(request.GET.get("page", 1))
     rows = [
         row | {"url": reverse("display", args=[row["id"]])}
-        for row in api.overview(request, list(page))
+        for row in workspaces_api.overview(request, list(page))
     ]
     return render(request, "controlplane/workspaces.html", {"workspaces": rows, "page": page})
 
@@ -36,7 +39,7 @@ def workspaces(request: HttpRequest) -> HttpResponse:
 def display(request: HttpRequest, slug: str) -> HttpResponse:
     """Show a workspace's display; its script does the rest."""
     workspace = Workspace.objects.filter(slug=slug).first()
-    if not workspace or not access.permissions(api.user_of(request), workspace).observe:
+    if not workspace or not access.permissions(user_of(request), workspace).observe:
         raise Http404
     shown = {"id": workspace.slug, "name": workspace.name}
     return render(request, "controlplane/display.html", {"workspace": shown})
@@ -56,7 +59,7 @@ def readyz(request: HttpRequest) -> HttpResponse:
     response = JsonResponse(told, status=200 if is_ready else 503)
     response["Cache-Control"] = "no-store"
     if not is_ready:
-        response["Retry-After"] = str(api.RETRY_AFTER_SECONDS)
+        response["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
 
 
@@ -65,5 +68,5 @@ def server_error(request: HttpRequest) -> HttpResponse:
     if not isinstance(sys.exc_info()[1], OperationalError | InterfaceError):
         return default_server_error(request)
     response = render(request, "503.html", status=503)
-    response["Retry-After"] = str(api.RETRY_AFTER_SECONDS)
+    response["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response

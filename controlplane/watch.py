@@ -17,7 +17,7 @@ import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Protocol
 
@@ -53,11 +53,20 @@ class Seen:
     epoch: int
     is_held: bool
     is_holder_connected: bool
+    warns: str | None = None
+    requests: tuple[tuple[int, datetime | None], ...] = ()
 
     @classmethod
     def of(cls, view: LeaseView) -> Seen:
         """Return what a page knows that has been told of ``view``."""
-        return cls(view.lease.version, view.lease.epoch, view.is_held, view.is_holder_connected)
+        return cls(
+            view.lease.version,
+            view.lease.epoch,
+            view.is_held,
+            view.is_holder_connected,
+            view.warns,
+            tuple((request.pk, request.granted_at) for request in view.requests),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +197,10 @@ class Watch:
         """Remember the newest version: notices overtake each other."""
         self._told[workspace_id] = max(version, self._told.get(workspace_id, -1))
 
+    def notice_look(self, workspace_id: int) -> None:
+        """Something about control is to be told; who has it has not changed."""
+        self.wake(*(each for each in self._streams if each.workspace_id == workspace_id))
+
     def notice_access(self) -> None:
         """Somebody may have lost access. What that ends of leases has a notice of its own."""
         self._checks_access = True
@@ -214,9 +227,13 @@ class Watch:
                 await layer.group_discard(events.GROUP, channel)
 
     def _take_in(self, message: Json) -> None:
-        if message["type"] == "access":
-            return self.notice_access()
-        return self.notice(message["workspace_id"], message["version"])
+        match message["type"]:
+            case "access":
+                self.notice_access()
+            case "look":
+                self.notice_look(message["workspace_id"])
+            case _:
+                self.notice(message["workspace_id"], message["version"])
 
     # --- poll -------------------------------------------------------------------------------------
     async def _poll(self) -> None:

@@ -188,16 +188,16 @@ def age(workspace: Workspace, seconds: float) -> None:
     DisplayControlLease.objects.filter(pk=lease.pk).update(
         **{
             name: at - shift
-            for name in ("acquired_at", "renewed_at", "expires_at", "ended_at")
+            for name in ("acquired_at", "renewed_at", "kept_at", "expires_at", "ended_at")
             if (at := getattr(lease, name))
         }
     )
 
 
 def history(workspace: Workspace) -> list[tuple[str, int]]:
-    """Return what has happened and in which epoch, oldest first."""
+    """Return what has happened and in which epoch, oldest first; refusals as often as counted."""
     events = ControlEvent.objects.filter(workspace=workspace).order_by("id")
-    return list(events.values_list("what", "epoch"))
+    return [(event.what, event.epoch) for event in events for _ in range(event.count)]
 
 
 def transitions(workspace: Workspace) -> list[tuple[str, int]]:

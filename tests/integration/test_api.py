@@ -17,8 +17,8 @@ from django.db.models.functions import Now
 from django.http import HttpResponse
 from django.test import Client
 
-from controlplane import api as api_module
 from controlplane import leases, tokens
+from controlplane.api import workspaces as api_module
 from controlplane.models import (
     ControlEvent,
     DisplayStatus,
@@ -61,6 +61,9 @@ CONTROL_KEYS = {
     "holder_connected",
     "last_input_at",
     "last_end",
+    "ends",
+    "closed",
+    "requests",
     "can",
 }
 ACQUIRED_KEYS = CONTROL_KEYS | {"session_url", "session_expires_at", "renew_after_seconds"}
@@ -180,7 +183,7 @@ def test_the_list_costs_the_same_number_of_queries_for_one_workspace_as_for_many
         workspace = Workspace.objects.create(slug=f"w{number}", name="W", upstream_url="tcp://a:1")
         leases.acquire(workspace, tab(admin), ttl=300)
     admins = Browser(admin)
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(11):
         assert len(ok(admins.get("/api/workspaces"))["workspaces"]) == 11
 
 
@@ -233,6 +236,9 @@ def test_control_of_a_free_workspace(browser: Browser) -> None:
         "holder_connected": None,
         "last_input_at": None,
         "last_end": None,
+        "ends": None,
+        "closed": None,
+        "requests": [],
         "can": {"observe": True, "control": True, "force": False},
     }
 

@@ -57,6 +57,8 @@ def answer(stream: Any, remaining: float, started: float) -> None:
         is_held=remaining > 0,
         is_holder_connected=True,
         is_held_by=lambda *_: remaining > 0,
+        warns=None,
+        requests=(),
     )
     stream.answer(Verdict(view, {"epoch": 1}), started)
 

@@ -35,7 +35,10 @@ FLOORS = (
     # 2: the tables
     ("fields", "models", "migrations"),
     # 3: the services: who may do what, leases, tokens, what they tell each other
-    ("events", "access", "leases", "presenters", "tokens", "watch", "desktops", "readiness"),
+    (
+        *("events", "access", "apitokens", "leases", "presenters", "tokens", "watch"),
+        *("desktops", "readiness"),
+    ),
     # 4: HTTP and websockets in
     (
         *("middleware", "origins", "schemas", "api", "views"),

@@ -1,0 +1,7 @@
+"""The admin inspects; what it changes about control goes through leases.py."""
+
+from __future__ import annotations
+
+from controlplane.admin import accounts, events, leases, streams, workspaces
+
+__all__ = ["accounts", "events", "leases", "streams", "workspaces"]

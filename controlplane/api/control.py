@@ -1,0 +1,143 @@
+"""Control of a workspace: who has it, taking it, renewing it, giving it back; and watching."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from django.conf import settings
+from django.http import HttpRequest
+from ninja import Header, Router
+
+from controlplane import access, conf, leases, presenters, schemas, tokens
+from controlplane.api.auth import holder_of, ip_of, kind_of, session_key_of, user_of
+from controlplane.api.errors import CONFLICTS, FAILURES
+from controlplane.api.workspaces import find
+from controlplane.exceptions import Forbidden, InvalidRequest, LeaseRefused
+from controlplane.models import CLIENT_ID_PATTERN, Controller, Workspace
+from controlplane.presenters import Json, Viewer
+
+_REFUSALS = {
+    "held": "{holder} has control.",
+    "held_elsewhere": "You have control in another tab.",
+    "display_not_enabled": "The display of this workspace is not enabled.",
+    "closed": "{by} has closed this workspace to control.",
+    "forced": "Your control was ended by {by}.",
+    "preempted": "{by} took control.",
+    "moved": "You moved control to another tab.",
+    "released": "You released control.",
+    "handed_over": "Your control was handed over.",
+    "expired": "Your control ran out.",
+    "idle": "Your control ended for lack of input.",
+    "max_hold": "Your control had lasted as long as this workspace allows.",
+    "taken": "Your control ran out, and somebody else has had it since.",
+    "access_ended": "Your access to control this workspace has ended.",
+}
+_KINDS = {
+    Controller.USER: "A logged-in person takes control as “user”.",
+    Controller.AGENT: "An API token takes control as “agent”.",
+}
+
+_PATH = "/workspaces/{slug:slug}/display"
+
+router = Router(tags=["control"])
+
+
+@router.get(f"{_PATH}/control", response={200: schemas.Control, **FAILURES})
+def get_control(
+    request: HttpRequest,
+    slug: str,
+    x_client_id: Annotated[str, Header(pattern=rf"{CLIENT_ID_PATTERN}|^$")] = "",
+) -> Json:
+    """Tell who has control."""
+    workspace, can = find(request, slug)
+    return control_of(workspace, Viewer(user_of(request), x_client_id, can))
+
+
+@router.post(f"{_PATH}/control/acquire", response={200: schemas.Acquired, **CONFLICTS})
+def acquire(request: HttpRequest, slug: str, body: schemas.AcquireBody) -> Json:
+    """Take control, or renew it where the body names the epoch."""
+    workspace, can = find(request, slug)
+    kind = kind_of(request)
+    if body.controller not in {None, kind}:
+        raise Forbidden("wrong_controller", _KINDS[kind])
+    ttl = _ttl(body.ttl_seconds)
+    viewer = Viewer(user_of(request), body.client_id, can)
+    holder = holder_of(request, body.client_id)
+    try:
+        leases.acquire(workspace, holder, ttl=ttl, epoch=body.epoch, move=body.move)
+    except leases.NotPermitted:
+        raise Forbidden("forbidden", "You may watch this workspace, but not control it.") from None
+    except leases.Refused as refusal:
+        raise refused(refusal, workspace, viewer) from None
+    renew_after = settings.DISPLAY.renew_after_seconds(ttl)
+    return {
+        **control_of(workspace, viewer),
+        **_session(request, workspace, body.client_id),
+        "renew_after_seconds": renew_after,
+    }
+
+
+@router.post(f"{_PATH}/control/release", response={200: schemas.Control, **CONFLICTS})
+def release(request: HttpRequest, slug: str, body: schemas.ReleaseBody) -> Json:
+    """Give control back. With ``force``, end somebody else's control and say why."""
+    workspace, can = find(request, slug)
+    viewer = Viewer(user_of(request), body.client_id, can)
+    if body.force:
+        _force_release(request, workspace, viewer, body)
+        return control_of(workspace, viewer)
+    try:
+        leases.release(workspace, holder_of(request, body.client_id), epoch=body.epoch)
+    except leases.Refused as refusal:
+        raise refused(refusal, workspace, viewer) from None
+    return control_of(workspace, viewer)
+
+
+def _force_release(
+    request: HttpRequest, workspace: Workspace, viewer: Viewer, body: schemas.ReleaseBody
+) -> None:
+    if not viewer.can.force:
+        raise Forbidden("forbidden", "Only managers may end other people's control.")
+    if not body.note.strip():
+        raise InvalidRequest("note", "say why you end this control; its holder will read it")
+    by = access.display_name(viewer.user)
+    leases.force_release(workspace, by=by, note=body.note, ip=ip_of(request), epoch=body.epoch)
+
+
+@router.post(f"{_PATH}/session", response={200: schemas.Session, **FAILURES})
+def open_session(request: HttpRequest, slug: str, body: schemas.SessionBody) -> Json:
+    """Return a one-time address at which to watch the display."""
+    workspace, _ = find(request, slug)
+    return _session(request, workspace, body.client_id)
+
+
+# --- Shared steps ---------------------------------------------------------------------------------
+def control_of(workspace: Workspace, viewer: Viewer) -> Json:
+    """Return Control as ``viewer`` may see it, read now."""
+    return presenters.control(presenters.read([workspace.pk])[workspace.pk], viewer)
+
+
+def refused(refusal: leases.Refused, workspace: Workspace, viewer: Viewer) -> LeaseRefused:
+    """Return the 409 for what leases.py has refused."""
+    current = control_of(workspace, viewer)
+    holder = current["controlled_by"] or "Somebody"
+    message = _REFUSALS[refusal.code].format(holder=holder, by=refusal.by or "Somebody")
+    return LeaseRefused(refusal.code, message, current)
+
+
+def _ttl(seconds: float | None) -> float:
+    shortest, longest = settings.DISPLAY.min_lease_seconds, conf.MAX_LEASE_SECONDS
+    if seconds is None:
+        return float(settings.DISPLAY.lease_seconds)
+    if not shortest <= seconds <= longest:
+        raise InvalidRequest("ttl_seconds", f"must be from {shortest:g} to {longest} seconds")
+    return seconds
+
+
+def _session(request: HttpRequest, workspace: Workspace, client_id: str) -> Json:
+    minted = tokens.mint(workspace, user_of(request), client_id, session_key_of(request))
+    scheme = "wss" if request.is_secure() else "ws"
+    path = f"/api/workspaces/{workspace.slug}/display/session/websockify"
+    return {
+        "session_url": f"{scheme}://{request.get_host()}{path}#token={minted.token}",
+        "session_expires_at": presenters.iso(minted.expires_at),
+    }
