@@ -13,7 +13,7 @@ from django.db import Error as AnyDatabaseError
 from django.db import IntegrityError
 from django.db.models.functions import Now
 
-from controlplane import tokens, watch
+from controlplane import tokens, verdicts
 from controlplane.closecodes import CloseCode
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.exceptions import StreamRefused
@@ -62,7 +62,7 @@ class Admissions:
 
     async def _spend(self, batch: list[Waiting]) -> None:
         tickets = [ticket for ticket, _ in batch]
-        outcomes = await self._threads.run(tokens.spend_all, tickets, watch.PROCESS)
+        outcomes = await self._threads.run(tokens.spend_all, tickets, verdicts.PROCESS)
         pairs = zip(batch, outcomes, strict=True)
         left = [outcome for (_, future), outcome in pairs if not _answered(future, outcome)]
         for outcome in left:

@@ -58,7 +58,7 @@ class HeldInput:
     def __init__(self) -> None:
         self._keys: dict[int, None] = {}  # ordered: released in reverse, modifiers last
         self._buttons = 0
-        self._position = (0, 0)
+        self.position: tuple[int, int] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._keys or self._buttons)
@@ -71,7 +71,7 @@ class HeldInput:
     def note(self, message: KeyEvent | PointerEvent) -> None:
         """Remember what ``message``, which has just been sent, changes."""
         if isinstance(message, PointerEvent):
-            self._buttons, self._position = message.buttons, (message.x, message.y)
+            self._buttons, self.position = message.buttons, (message.x, message.y)
         elif message.down:
             self._keys[message.keysym] = None
         else:
@@ -80,8 +80,8 @@ class HeldInput:
     def release(self) -> bytes:
         """Return the messages that let go of everything, and forget it."""
         ups = [encode_key(False, keysym) for keysym in reversed(self._keys)]
-        if self._buttons:
-            ups.append(encode_pointer(0, *self._position))
+        if self._buttons and self.position:
+            ups.append(encode_pointer(0, *self.position))
         self._keys.clear()
         self._buttons = 0
         return b"".join(ups)
@@ -308,6 +308,16 @@ class Bridge:
     def holds_input(self) -> bool:
         """Whether a key or a button is down on the desktop because of this stream."""
         return bool(self._input.held)
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is held down, and all that was written has been handed to the kernel."""
+        return not self._input.held and self._upstream.is_writable
+
+    @property
+    def pointer(self) -> tuple[int, int] | None:
+        """Where the pointer is, if this stream has moved it."""
+        return self._input.held.position
 
     def let_go(self) -> None:
         """The gate has shut, or the stream ends: withdraw what waits, release what is down."""

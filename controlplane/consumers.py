@@ -15,7 +15,7 @@ from channels.consumer import AsyncConsumer
 from django.conf import settings
 from django.db import Error as AnyDatabaseError
 
-from controlplane import desktops, origins, presenters, watch
+from controlplane import desktops, driving, origins, presenters, watch
 from controlplane.admissions import Admissions, close_row
 from controlplane.bridge import Bridge
 from controlplane.closecodes import CloseCode, code_of
@@ -34,8 +34,8 @@ from controlplane.presenters import Json
 from controlplane.rfb.handshake import BrowserHandshake
 from controlplane.tokens import Admission
 from controlplane.upstream import Upstream
+from controlplane.verdicts import PROCESS, Cause, Question, Seen, Verdict
 from controlplane.wakeup import Wakeup
-from controlplane.watch import Cause, Question, Seen, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -126,12 +126,15 @@ class Stream:
         self._row_id: int = admission.stream.pk
         self._claims = admission.claims
         self._workspace: Workspace | None = admission.workspace  # until it has been dialled
+        self._upstream_version = admission.workspace.upstream_version
         self._name = f"stream {self._row_id} of {admission.workspace.slug}"
         self._watch = watch.current()
         self._gate = Gate()
         self._gate_timer: asyncio.TimerHandle | None = None
         self._mode = "observe"
         self._driven_epoch: int | None = None
+        self._has_driven = False
+        self._waits = False  # control is ours, but the previous controller has not let go yet
         self._control: Json | None = None
         self._seen: Seen | None = None
         self._upstream: Upstream | None = None
@@ -149,14 +152,18 @@ class Stream:
         self._over: asyncio.Future[Ending] = loop.create_future()
 
     def _join(self, admission: Admission) -> None:
-        """The read that let us in answers the first question, unless it is outdated already."""
+        """The read that let us in answers the first question, unless it is outdated already.
+
+        Whether a holder may drive is for the watch to find out.
+        """
         self._watch.join(self)
         open_streams.add(self)
         view = admission.view
-        if self._watch.has_newer(view):
+        is_holder = view.is_held_by(self._claims.user, self._claims.client_id)
+        if is_holder or self._watch.has_newer(view):
             return self._watch.wake(self)
         viewer = presenters.Viewer(admission.user, self._claims.client_id, admission.can)
-        verdict = Verdict(view, presenters.control(view, viewer))
+        verdict = Verdict(view, control=presenters.control(view, viewer))
         return self.answer(verdict, admission.read_started)
 
     async def run(self, admission: Admission) -> None:
@@ -226,8 +233,11 @@ class Stream:
         logger.info("%s closed: %d %s", self._name, code, reason)
 
     async def _close_upstream(self) -> None:
+        """Send the last key-ups; whoever has control now need not wait for our browser."""
         if self._upstream:
             await self._upstream.close()
+        if self._has_driven:
+            await _threads.run(driving.clear, [self._row_id], {self.workspace_id}, PROCESS)
 
     # --- bytes ------------------------------------------------------------------------------------
     async def _serve(self) -> None:
@@ -395,11 +405,19 @@ class Stream:
             user_id=claims.user,
             client_id=claims.client_id,
             session_key=claims.session_key,
+            upstream_version=self._upstream_version,
             mode=self._mode,
             seen=self._seen,
             driven_epoch=self._driven_epoch,
+            has_let_go=self._has_let_go,
             input_age=self._new_input_age(),
+            pointer=self._bridge.pointer if self._bridge else None,
         )
+
+    @property
+    def _has_let_go(self) -> bool:
+        """Whether nothing of ours reaches the desktop any more, key-ups included."""
+        return not self._gate.is_open and (self._bridge is None or self._bridge.is_quiet)
 
     def _new_input_age(self) -> float | None:
         """Report each input for a while: a pass may fail."""
@@ -418,8 +436,9 @@ class Stream:
             self.shut_gate()
             return self.end(*verdict.end)
         assert verdict.view is not None
-        view, claims = verdict.view, self._claims
-        if view.is_held_by(claims.user, claims.client_id):
+        view = verdict.view
+        if verdict.may_drive:
+            self._has_driven = True
             if not self._gate.allow(
                 read_started=started,
                 remaining=view.remaining,
@@ -429,6 +448,7 @@ class Stream:
             self._arm_timer()
         elif self._gate.is_open:
             self.shut_gate()
+            self._watch.wake(self)  # so that the next holder need not wait for us
         self._tell(verdict)
         return None
 
@@ -442,12 +462,16 @@ class Stream:
             self._let_go()  # the deadline may have passed without its timer having run
         is_first, control = self._control is None, verdict.control or self._control
         self._control = control
+        waits = verdict.claims is not None and mode == "observe"
+        began_to_wait, self._waits = waits and not self._waits, waits
         self._driven_epoch = view.lease.epoch if mode == "control" else None
         self._answered.set()
         if is_first:
             self._say({"type": "hello", "mode": mode, "control": control})
         elif changed or verdict.control:
             self._tell_control(mode, verdict.cause)
+        if began_to_wait:
+            self._tell_control(mode, Cause("waiting"))
 
     def _tell_control(self, mode: str, cause: Cause) -> None:
         self._say(

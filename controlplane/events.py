@@ -16,6 +16,7 @@ from asgiref.sync import async_to_sync
 from channels.layers import BaseChannelLayer, get_channel_layer
 from django.db import transaction
 from django.db.models import F
+from django.db.models.functions import Now
 
 from controlplane.models import ControlEvent, Workspace
 
@@ -29,7 +30,7 @@ def record(
     workspace: Workspace,
     what: ControlEvent.What,
     *,
-    at: datetime,
+    at: datetime | Now,
     epoch: int,
     ended_epoch: int | None = None,
     who: str = "",
@@ -38,13 +39,7 @@ def record(
     note: str = "",
     ip: str | None = None,
 ) -> None:
-    """Append one event; call it inside the transaction of the change.
-
-    Refusals are counted instead: call it under the lease's lock.
-    """
-    is_refusal = what == ControlEvent.What.REFUSED
-    if is_refusal and _count_refusal(workspace, at, who=who, client_id=client_id, reason=reason):
-        return
+    """Append one event; call it inside the transaction of the change."""
     ControlEvent.objects.create(
         workspace=workspace,
         workspace_slug=workspace.slug,
@@ -60,16 +55,40 @@ def record(
     )
 
 
-def _count_refusal(workspace: Workspace, at: datetime, **same: str) -> bool:
-    """Count one more of a kind that was refused within this minute; False if it is the first."""
-    return bool(
-        ControlEvent.objects.filter(
-            workspace=workspace,
-            what=ControlEvent.What.REFUSED,
-            at__gte=at.replace(second=0, microsecond=0),
-            **same,
-        ).update(count=F("count") + 1)
-    )
+def record_refusal(
+    workspace: Workspace,
+    *,
+    at: datetime,
+    epoch: int,
+    who: str,
+    client_id: str,
+    reason: str,
+    ip: str | None,
+) -> None:
+    """Count a refusal: one row for each person, client, reason and minute, however many there are.
+
+    Call it under the lease's lock, so that two of them do not both begin a row.
+    """
+    what = ControlEvent.What.REFUSED
+    counted = ControlEvent.objects.filter(
+        workspace=workspace,
+        what=what,
+        at__gte=at.replace(second=0, microsecond=0),
+        who=who,
+        client_id=client_id,
+        reason=reason,
+    ).update(count=F("count") + 1)
+    if not counted:
+        record(
+            workspace,
+            what,
+            at=at,
+            epoch=epoch,
+            who=who,
+            client_id=client_id,
+            reason=reason,
+            ip=ip,
+        )
 
 
 def announce(workspace_id: int, version: int) -> None:

@@ -86,6 +86,7 @@ class _Case:
     now: datetime
     is_changed: bool = False
     records: list[dict[str, Any]] = field(default_factory=list)
+    refusals: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def is_held(self) -> bool:
@@ -114,6 +115,11 @@ def expiry_reason(lease: DisplayControlLease, workspace: Workspace) -> EndReason
     limit = hold_ends_at(lease, workspace)
     is_limited = limit is not None and lease.expires_at is not None and lease.expires_at >= limit
     return EndReason.MAX_HOLD if is_limited else EndReason.EXPIRED
+
+
+def database_now(lease: DisplayControlLease) -> datetime:
+    """Return the database's time, by a statement of its own: after the wait for a lock."""
+    return _FRESH_WORKSPACE.only("pk").get(pk=lease.workspace_id).db_now
 
 
 def is_held(lease: DisplayControlLease, now: datetime) -> bool:
@@ -184,7 +190,7 @@ def keep(workspace: Workspace, holder: Holder, *, epoch: int, ttl: float) -> Dis
     """
     refusal: Refused | None = None
     with _deciding(workspace) as case:
-        if epoch == case.lease.epoch and case.is_held and _is_holder(case.lease, holder):
+        if _holds(case, holder, epoch):
             case.lease.kept_at = case.now
             _extend(case, ttl)
             _note_by(case, holder, What.KEPT, "")
@@ -193,6 +199,16 @@ def keep(workspace: Workspace, holder: Holder, *, epoch: int, ttl: float) -> Dis
     if refusal:
         raise refusal
     return case.lease
+
+
+def check_holder(workspace: Workspace, holder: Holder, *, epoch: int) -> None:
+    """Raise Refused, as a renewal would, where ``epoch`` is not, or no longer, this holder's."""
+    refusal: Refused | None = None
+    with _deciding(workspace) as case:
+        if not _holds(case, holder, epoch):
+            refusal = _why_ended(case, holder, epoch)
+    if refusal:
+        raise refusal
 
 
 def hand_over(
@@ -331,7 +347,9 @@ def _write(case: _Case) -> None:
         _update(lease)
     for record in case.records:
         events.record(lease.workspace, at=case.now, **record)
-    happened = {record["what"] for record in case.records} - {What.REFUSED}
+    for refusal in case.refusals:
+        events.record_refusal(lease.workspace, at=case.now, epoch=lease.epoch, **refusal)
+    happened = {record["what"] for record in case.records}
     if happened - _LEAVES_CONTROL:
         events.announce(lease.workspace_id, lease.version)
     elif happened:
@@ -437,6 +455,10 @@ def end_of(workspace_id: int, epoch: int) -> ControlEvent | None:
 def _is_holder(lease: DisplayControlLease, holder: Holder) -> bool:
     is_same = belongs_to(lease, holder.user.pk, holder.client_id)
     return is_same and lease.controller == holder.kind
+
+
+def _holds(case: _Case, holder: Holder, epoch: int) -> bool:
+    return case.is_held and epoch == case.lease.epoch and _is_holder(case.lease, holder)
 
 
 def _held_code(lease: DisplayControlLease, holder: Holder) -> str:
@@ -555,7 +577,9 @@ def has_reported_since(stream: DisplayStream, moment: datetime, now: datetime) -
 
 
 def _note_refusal(case: _Case, holder: Holder, code: str) -> None:
-    _note_by(case, holder, What.REFUSED, code)
+    case.refusals.append(
+        {"who": holder.name, "client_id": holder.client_id, "reason": code, "ip": holder.ip}
+    )
 
 
 def _note_by(

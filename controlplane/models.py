@@ -374,6 +374,9 @@ class DisplayStream(models.Model):
     # The epoch in which its input may reach the desktop: set before its gate opens, cleared once
     # its gate has shut and its key-ups are written.
     driving_epoch = models.PositiveBigIntegerField(null=True)
+    # Where its pointer was, for whoever has to let go of the buttons of a process that has died.
+    pointer_x = models.PositiveIntegerField(null=True)
+    pointer_y = models.PositiveIntegerField(null=True)
     disconnected_by = models.CharField(max_length=301, blank=True, default="", db_default="")
     closed_at = models.DateTimeField(null=True)
     close_code = models.PositiveIntegerField(null=True)
@@ -463,6 +466,15 @@ class ControlEvent(models.Model):
         DECLINED = "declined"
         WITHDRAWN = "withdrawn"
         REFUSED = "refused"
+
+    TRANSITIONS = frozenset(
+        {
+            *(What.ACQUIRED, What.RESUMED, What.PREEMPTED, What.MOVED, What.HANDED_OVER),
+            *(What.RELEASED, What.EXPIRED, What.IDLE, What.MAX_HOLD, What.FORCED),
+            What.ACCESS_ENDED,
+        }
+    )
+    """Those after which somebody else, or nobody, has control."""
 
     workspace = models.ForeignKey(
         Workspace, null=True, on_delete=models.SET_NULL, related_name="events"

@@ -8,12 +8,15 @@ from typing import Literal
 from ninja import Field, Schema
 from pydantic import ConfigDict
 
-from controlplane.models import CLIENT_ID_PATTERN, MAX_NOTE_LENGTH
+from controlplane.models import CLIENT_ID_PATTERN, MAX_MESSAGE_LENGTH, MAX_NOTE_LENGTH
 
 ClientId = Field(
     pattern=CLIENT_ID_PATTERN,
     description="One browser tab or agent process; chosen by it, kept secret from others.",
 )
+
+
+NO_NUL = r"^[^\x00]*$"  # PostgreSQL stores none
 
 
 class _Body(Schema):
@@ -36,9 +39,44 @@ class ReleaseBody(_Body):
     client_id: str = ClientId
     epoch: int | None = None
     force: bool = False
-    note: str = Field(
-        "", max_length=MAX_NOTE_LENGTH, pattern=r"^[^\x00]*$"
-    )  # PostgreSQL stores no NUL
+    close: bool = Field(False, description="With force: let nobody have control until opened.")
+    note: str = Field("", max_length=MAX_NOTE_LENGTH, pattern=NO_NUL)
+
+
+class OpenBody(_Body):
+    """Let a closed workspace be controlled again."""
+
+    client_id: str = ClientId
+
+
+class KeepBody(_Body):
+    """Keep control although it is about to end by a limit."""
+
+    client_id: str = ClientId
+    epoch: int
+    ttl_seconds: float | None = None
+
+
+class RequestBody(_Body):
+    """Ask the holder for control."""
+
+    client_id: str = ClientId
+    message: str = Field("", max_length=MAX_MESSAGE_LENGTH, pattern=NO_NUL)
+
+
+class WithdrawBody(_Body):
+    """Take one's own request back."""
+
+    client_id: str = ClientId
+
+
+class AnswerBody(_Body):
+    """Hand control over to who has asked, or keep it."""
+
+    client_id: str = ClientId
+    epoch: int
+    request: int
+    accept: bool
 
 
 class SessionBody(_Body):

@@ -11,96 +11,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import secrets
-import socket
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import replace
 from functools import cache
 from typing import Protocol
 
 from django.conf import settings
-from django.contrib.auth.models import User
 from django.db import Error as AnyDatabaseError
-from django.db.models import Case, F, Max, Value, When
-from django.db.models.functions import Now
 
-from controlplane import access, events, leases, presenters
-from controlplane.closecodes import CloseCode
-from controlplane.dbthreads import DatabaseThreads, time_limit
-from controlplane.models import ControlEvent, DisplayStream, EndReason
+from controlplane import driving, events, sweeping
+from controlplane.dbthreads import DatabaseThreads
+from controlplane.driving import Claim, Driver
 from controlplane.presenters import Json, LeaseView
+from controlplane.verdicts import PROCESS, Question, Verdict, examine
 
 logger = logging.getLogger(__name__)
 
-PROCESS = f"{socket.gethostname()[:32]}:{os.getpid()}:{secrets.token_hex(4)}"
 ACCESS_SECONDS = 3.0  # how often users, grants and logins are checked again without a notice
-TIDY_SECONDS = 600.0
-KEEP_STREAMS = timedelta(days=1)
 RETRY_SECONDS = 1.0
-
-_NO_ACCOUNT = "Your account has been disabled."
-_SIGNED_OUT = "You are signed out."
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What of a lease decides whether the page must be told again."""
-
-    version: int
-    epoch: int
-    is_held: bool
-    is_holder_connected: bool
-    warns: str | None = None
-    requests: tuple[tuple[int, datetime | None], ...] = ()
-
-    @classmethod
-    def of(cls, view: LeaseView) -> Seen:
-        """Return what a page knows that has been told of ``view``."""
-        return cls(
-            view.lease.version,
-            view.lease.epoch,
-            view.is_held,
-            view.is_holder_connected,
-            view.warns,
-            tuple((request.pk, request.granted_at) for request in view.requests),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a stream wants to know from the next pass, and what it has to report."""
-
-    stream_id: int
-    workspace_id: int
-    user_id: int
-    client_id: str
-    session_key: str
-    mode: str
-    seen: Seen | None
-    driven_epoch: int | None  # the epoch in which this stream's gate was open
-    input_age: float | None  # seconds since its newest input, if there was any since last asked
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """Why control changed: the event's reason, who did it, and the note."""
-
-    reason: str | None = None
-    by: str | None = None
-    note: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a pass found for one stream. ``control`` is set where the page must be told."""
-
-    view: LeaseView | None = None
-    control: Json | None = None
-    cause: Cause = Cause()
-    end: tuple[CloseCode, str] | None = None
+CLAIM_AGAIN_SECONDS = 0.1
 
 
 class Watched(Protocol):
@@ -140,7 +70,9 @@ class Watch:
         self._wake = asyncio.Event()
         self._checks_access = False
         self._threads = DatabaseThreads("watch", 1, keeps_connections=True)
-        self._access_checked = self._tidied = -float("inf")
+        self._sweeper: asyncio.Task[None] | None = None
+        self._sweeper_threads = DatabaseThreads("sweep", 1)
+        self._access_checked = -float("inf")
         self._is_blind = False
 
     def join(self, stream: Watched) -> None:
@@ -177,7 +109,7 @@ class Watch:
 
     def wake(self, *streams: Watched) -> None:
         """Look at these now instead of at the next poll."""
-        self._due.update(streams)
+        self._due.update(self._streams.intersection(streams))
         self._wake.set()
 
     def notice(self, workspace_id: int, version: int) -> None:
@@ -245,7 +177,6 @@ class Watch:
             if self._checks_access or now - polled >= settings.DISPLAY.watch_seconds:
                 polled = now
                 await self._pass(self._streams, self._is_access_due(), is_poll=True)
-                await self._tidy_sometimes()
             elif self._due:
                 await self._pass(self._due, checks_access=False, is_poll=False)
             left = polled + settings.DISPLAY.watch_seconds - time.monotonic()
@@ -265,20 +196,42 @@ class Watch:
         self._note_blindness(None)
         if checks_access:
             self._access_checked = started
+        await self._claim(streams, verdicts)
         for question, verdict in verdicts.items():
             if verdict.view:
                 self._hear_of(question.workspace_id, verdict.view.lease.version)
             if streams[question] in self._streams:
                 _answer(streams[question], verdict, started)
 
-    async def _tidy_sometimes(self) -> None:
-        if self._is_blind or time.monotonic() - self._tidied < TIDY_SECONDS:
-            return
-        self._tidied = time.monotonic()
+    async def _claim(
+        self, streams: dict[Question, Watched], verdicts: dict[Question, Verdict]
+    ) -> None:
+        """Let those drive whose turn it is; who still has to wait is looked at again soon."""
+        for question, verdict in list(verdicts.items()):
+            if verdict.claims is None:
+                continue
+            claim = await self._try_to_claim(verdict.claims)
+            if claim.is_granted:
+                verdicts[question] = replace(verdict, may_drive=True)
+                continue
+            loop = asyncio.get_running_loop()
+            loop.call_later(CLAIM_AGAIN_SECONDS, self.wake, streams[question])
+            if claim.stale:
+                self._sweep(list(claim.stale), verdict.claims)
+
+    async def _try_to_claim(self, driver: Driver) -> Claim:
         try:
-            await self._threads.run(tidy)
-        except AnyDatabaseError as error:  # InterfaceError is no DatabaseError
-            logger.warning("old stream rows were not removed: %s", error)
+            return await self._threads.run(driving.claim, driver, PROCESS)
+        except AnyDatabaseError as error:
+            logger.warning("stream %s may not drive yet: %s", driver.stream_id, error)
+            return Claim()
+
+    def _sweep(self, stream_ids: list[int], driver: Driver) -> None:
+        """Have the keys released that a process has left down which died while driving."""
+        if self._sweeper is None or self._sweeper.done():
+            work = sweeping.sweep(stream_ids, self._sweeper_threads, PROCESS, driver)
+            self._sweeper = asyncio.create_task(work, name="watch-sweep")
+            self._sweeper.add_done_callback(_log_death)
 
     def _is_access_due(self) -> bool:
         asked, self._checks_access = self._checks_access, False
@@ -301,165 +254,9 @@ def _answer(stream: Watched, verdict: Verdict, started: float) -> None:
         logger.exception("a stream of workspace %s failed to take its answer", stream.workspace_id)
 
 
-# --- One pass, in the watch's own thread ----------------------------------------------------------
-def examine(
-    questions: list[Question], checks_access: bool, stamps: bool
-) -> dict[Question, Verdict]:
-    """Answer all questions with a handful of queries, whatever their number."""
-    with time_limit(settings.DISPLAY.fence_seconds / 2):
-        refused = _check_access(questions) if checks_access else {}
-        found = _Pass(questions)
-        if stamps:
-            _stamp(questions)
-        return {each: refused.get(each) or found.verdict(each) for each in questions}
-
-
-class _Pass:
-    """What one pass reads for all questions together, and its verdict about each."""
-
-    def __init__(self, questions: list[Question]) -> None:
-        self._views = presenters.read({question.workspace_id for question in questions})
-        self._newest = _newest_streams(questions)
-        told = [question for question in questions if self._is_news(question)]
-        self._users = User.objects.in_bulk({question.user_id for question in told})
-        self._permissions = access.permission_table(
-            self._users.values(), {question.workspace_id for question in told}
-        )
-        # Many watch the same desktop: each question about the past is asked once.
-        self._end_of = cache(leases.end_of)
-        self._newest_transition = cache(_newest_transition)
-
-    def verdict(self, question: Question) -> Verdict:
-        """Judge one stream."""
-        view = self._views.get(question.workspace_id)
-        if view is None:
-            return Verdict(end=(CloseCode.MISSING, "This workspace no longer exists."))
-        if not view.lease.workspace.is_configured:
-            return Verdict(end=(CloseCode.MISSING, "The display of this workspace is not enabled."))
-        key = (question.workspace_id, question.user_id, question.client_id)
-        if self._newest.get(key, 0) > question.stream_id:
-            return Verdict(end=(CloseCode.SUPERSEDED, "This display was opened again elsewhere."))
-        if Seen.of(view) == question.seen:
-            return Verdict(view)
-        user = self._users.get(question.user_id)
-        if user is None:  # deleted since the last look at accounts
-            return Verdict(end=(CloseCode.FORBIDDEN, _NO_ACCOUNT))
-        return Verdict(view, self._control(question, view, user), self._cause(question, view))
-
-    def _is_news(self, question: Question) -> bool:
-        view = self._views.get(question.workspace_id)
-        return view is not None and Seen.of(view) != question.seen
-
-    def _control(self, question: Question, view: LeaseView, user: User) -> Json:
-        can = self._permissions[user.pk, question.workspace_id]
-        return presenters.control(view, presenters.Viewer(user, question.client_id, can))
-
-    def _cause(self, question: Question, view: LeaseView) -> Cause:
-        """Why this page is told: what ended its own epoch counts before what happened last."""
-        is_mine = view.is_held_by(question.user_id, question.client_id)
-        if question.driven_epoch is not None and not is_mine:
-            ended = self._end_of(question.workspace_id, question.driven_epoch)
-            return _told(ended) if ended else Cause(EndReason.EXPIRED)
-        seen = question.seen
-        if seen is None:
-            return Cause()  # it has just come
-        if (seen.epoch, seen.is_held) == (view.lease.epoch, view.is_held):
-            return Cause()  # renewed, or the holder came or went
-        if seen.version == view.lease.version:
-            return Cause(EndReason.EXPIRED)  # by time alone: nobody has recorded it yet
-        newest = self._newest_transition(question.workspace_id)
-        return _told(newest) if newest else Cause()
-
-
-def _newest_transition(workspace_id: int) -> ControlEvent | None:
-    transitions = ControlEvent.objects.filter(workspace=workspace_id)
-    return transitions.exclude(what=ControlEvent.What.REFUSED).order_by("-id").first()
-
-
-def _told(event: ControlEvent) -> Cause:
-    return Cause(event.what, event.who or None, event.note or None)
-
-
-def _check_access(questions: list[Question]) -> dict[Question, Verdict]:
-    """Find the streams whose user, grant or login is gone, and end the leases they held."""
-    workspaces = {question.workspace_id for question in questions}
-    users = User.objects.in_bulk({question.user_id for question in questions})
-    logins = access.standing_logins(
-        (users[question.user_id], question.session_key)
-        for question in questions
-        if question.user_id in users
-    )
-    table = access.permission_table(users.values(), workspaces)
-    refused, ended = {}, set()
-    for question in questions:
-        problem = _problem(question, users.get(question.user_id), logins, table)
-        if problem:
-            refused[question] = Verdict(end=(CloseCode.FORBIDDEN, problem))
-        if problem is _SIGNED_OUT:
-            ended.add(access.login_id(question.session_key))
-    _end_leases(workspaces, frozenset(ended))
-    return refused
-
-
-def _end_leases(workspaces: set[int], logins_ended: frozenset[str]) -> None:
-    """End the leases without access all in one call, which locks them in order."""
-    held = list(leases.held().filter(workspace__in=workspaces))
-    lost = {lease.pk: lease for lease in leases.without_access(held)}
-    lost |= {lease.pk: lease for lease in held if lease.login in logins_ended}
-    leases.end_lost_access(lost.values(), logins_ended=logins_ended)
-
-
-def _problem(
-    question: Question,
-    user: User | None,
-    logins: set[tuple[int, str]],
-    table: dict[tuple[int, int], access.Permissions],
-) -> str | None:
-    if user is None or not user.is_active:
-        return _NO_ACCOUNT
-    if (user.pk, question.session_key) not in logins:
-        return _SIGNED_OUT
-    if not table[user.pk, question.workspace_id].observe:
-        return "You may not watch this workspace any more."
-    return None
-
-
-def _newest_streams(questions: list[Question]) -> dict[tuple[int, int, str], int]:
-    rows = (
-        DisplayStream.objects.filter(
-            workspace__in={question.workspace_id for question in questions},
-            client_id__in={question.client_id for question in questions},
-            closed_at=None,
-        )
-        .values_list("workspace", "user", "client_id")
-        .annotate(newest=Max("id"))
-    )
-    return {(workspace, user, client): newest for workspace, user, client, newest in rows}
-
-
-def _stamp(questions: list[Question]) -> None:
-    """Say, in one write, that these streams live, in which mode, and when they last had input."""
-    in_control = [question.stream_id for question in questions if question.mode == "control"]
-    inputs = [
-        When(pk=question.stream_id, then=Now() - timedelta(seconds=question.input_age))
-        for question in questions
-        if question.input_age is not None
-    ]
-    DisplayStream.objects.filter(pk__in=[question.stream_id for question in questions]).update(
-        stamped_at=Now(),
-        last_input_at=Case(*inputs, default=F("last_input_at")),
-        mode=Case(When(pk__in=in_control, then=Value("control")), default=Value("observe")),
-    )
-
-
-def tidy() -> None:
-    """Remove stream rows that nobody has stamped for a day: their tokens are long expired."""
-    DisplayStream.objects.filter(stamped_at__lt=Now() - KEEP_STREAMS).delete()
-
-
 def _log_death(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and task.exception():
-        logger.critical("%s died: no gate will open", task.get_name(), exc_info=task.exception())
+        logger.critical("%s died", task.get_name(), exc_info=task.exception())
 
 
 @cache

@@ -8,11 +8,16 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "desktopctl.settings")
 django_application = get_asgi_application()  # first: what follows needs the app registry
 
+from controlplane.housekeeping import keeps_house  # noqa: E402  (see above)
 from controlplane.memory import keep_freed_memory  # noqa: E402  (see above)
 from controlplane.proxies import TrustedProxies  # noqa: E402  (see above)
 from controlplane.routing import websocket_urlpatterns  # noqa: E402  (see above)
 
 keep_freed_memory()
 application = TrustedProxies(
-    ProtocolTypeRouter({"http": django_application, "websocket": URLRouter(websocket_urlpatterns)})
+    keeps_house(
+        ProtocolTypeRouter(
+            {"http": django_application, "websocket": URLRouter(websocket_urlpatterns)}
+        )
+    )
 )

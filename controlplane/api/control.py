@@ -8,7 +8,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from ninja import Header, Router
 
-from controlplane import access, conf, leases, presenters, schemas, tokens
+from controlplane import access, conf, handovers, leases, presenters, schemas, tokens
 from controlplane.api.auth import holder_of, ip_of, kind_of, session_key_of, user_of
 from controlplane.api.errors import CONFLICTS, FAILURES
 from controlplane.api.workspaces import find
@@ -30,6 +30,8 @@ _REFUSALS = {
     "idle": "Your control ended for lack of input.",
     "max_hold": "Your control had lasted as long as this workspace allows.",
     "taken": "Your control ran out, and somebody else has had it since.",
+    "not_needed": "You need not ask: control can be taken, or is yours.",
+    "not_asked": "This request is no longer open.",
     "access_ended": "Your access to control this workspace has ended.",
 }
 _KINDS = {
@@ -99,8 +101,78 @@ def _force_release(
         raise Forbidden("forbidden", "Only managers may end other people's control.")
     if not body.note.strip():
         raise InvalidRequest("note", "say why you end this control; its holder will read it")
-    by = access.display_name(viewer.user)
-    leases.force_release(workspace, by=by, note=body.note, ip=ip_of(request), epoch=body.epoch)
+    by, ip = access.display_name(viewer.user), ip_of(request)
+    if body.close:
+        leases.close(workspace, by=by, note=body.note, ip=ip)
+    else:
+        leases.force_release(workspace, by=by, note=body.note, ip=ip, epoch=body.epoch)
+
+
+@router.post(f"{_PATH}/control/open", response={200: schemas.Control, **FAILURES})
+def open_control(request: HttpRequest, slug: str, body: schemas.OpenBody) -> Json:
+    """Let a closed workspace be controlled again."""
+    workspace, can = find(request, slug)
+    viewer = Viewer(user_of(request), body.client_id, can)
+    if not can.force:
+        raise Forbidden("forbidden", "Only managers may open a workspace again.")
+    leases.open_again(workspace, by=access.display_name(viewer.user), ip=ip_of(request))
+    return control_of(workspace, viewer)
+
+
+@router.post(f"{_PATH}/control/keep", response={200: schemas.Control, **CONFLICTS})
+def keep(request: HttpRequest, slug: str, body: schemas.KeepBody) -> Json:
+    """Keep control although it is about to end by a limit: the limits count anew."""
+    workspace, can = find(request, slug)
+    viewer, ttl = Viewer(user_of(request), body.client_id, can), _ttl(body.ttl_seconds)
+    try:
+        leases.keep(workspace, holder_of(request, body.client_id), epoch=body.epoch, ttl=ttl)
+    except leases.Refused as refusal:
+        raise refused(refusal, workspace, viewer) from None
+    return control_of(workspace, viewer)
+
+
+# --- Asking for control ---------------------------------------------------------------------------
+@router.post(f"{_PATH}/control/request", response={200: schemas.Control, **CONFLICTS})
+def ask(request: HttpRequest, slug: str, body: schemas.RequestBody) -> Json:
+    """Ask the holder for control; asking again changes the message."""
+    workspace, can = find(request, slug)
+    if kind_of(request) != Controller.USER:
+        raise Forbidden("wrong_controller", "Only people ask for control; an agent takes turns.")
+    if not can.control:
+        raise Forbidden("forbidden", "You may watch this workspace, but not control it.")
+    viewer = Viewer(user_of(request), body.client_id, can)
+    try:
+        handovers.ask(workspace, holder_of(request, body.client_id), body.message.strip())
+    except leases.Refused as refusal:
+        raise refused(refusal, workspace, viewer) from None
+    return control_of(workspace, viewer)
+
+
+@router.post(f"{_PATH}/control/request/withdraw", response={200: schemas.Control, **FAILURES})
+def withdraw(request: HttpRequest, slug: str, body: schemas.WithdrawBody) -> Json:
+    """Take one's own request back; harmless where there is none."""
+    workspace, can = find(request, slug)
+    handovers.withdraw(workspace, user_of(request), body.client_id)
+    return control_of(workspace, Viewer(user_of(request), body.client_id, can))
+
+
+@router.post(f"{_PATH}/control/request/answer", response={200: schemas.Control, **CONFLICTS})
+def answer(request: HttpRequest, slug: str, body: schemas.AnswerBody) -> Json:
+    """Hand control over to who has asked, or keep it."""
+    workspace, can = find(request, slug)
+    viewer = Viewer(user_of(request), body.client_id, can)
+    try:
+        handovers.answer(
+            workspace,
+            holder_of(request, body.client_id),
+            body.request,
+            epoch=body.epoch,
+            accept=body.accept,
+            ttl=settings.DISPLAY.lease_seconds,
+        )
+    except leases.Refused as refusal:
+        raise refused(refusal, workspace, viewer) from None
+    return control_of(workspace, viewer)
 
 
 @router.post(f"{_PATH}/session", response={200: schemas.Session, **FAILURES})

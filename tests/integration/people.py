@@ -15,7 +15,7 @@ from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.test import Client
 
-from controlplane import access, leases, presenters
+from controlplane import access, leases, presenters, verdicts
 from controlplane.leases import Holder
 from controlplane.models import (
     ControlEvent,
@@ -235,5 +235,5 @@ def open_stream(workspace: Workspace, user: User, client_id: str = THIS_TAB) -> 
         user=user,
         client_id=client_id,
         token_id=f"token-{DisplayStream.objects.count()}",
-        process="tests",
+        process=verdicts.PROCESS,
     )

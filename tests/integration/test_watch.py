@@ -21,7 +21,8 @@ from controlplane import events, leases, watch
 from controlplane.closecodes import CloseCode
 from controlplane.gate import Gate
 from controlplane.models import ControlEvent, DisplayStream, Role, Workspace, WorkspaceGrant
-from controlplane.watch import Cause, Question, Seen, Verdict, Watch, examine, tidy
+from controlplane.verdicts import Cause, Question, Seen, Verdict, examine
+from controlplane.watch import Watch
 from tests.integration.people import (
     OTHER_TAB,
     THIS_TAB,
@@ -50,10 +51,13 @@ def question_of(workspace: Workspace, browser: Browser, client_id: str = THIS_TA
         user_id=user.pk,
         client_id=client_id,
         session_key=browser.session_key,
+        upstream_version=workspace.upstream_version,
         mode="observe",
         seen=None,
         driven_epoch=None,
+        has_let_go=True,
         input_age=None,
+        pointer=None,
     )
 
 
@@ -371,17 +375,6 @@ def test_a_pass_over_many_streams_costs_as_many_queries_as_over_one(
     assert counts[0] == counts[1]
 
 
-def test_rows_that_nobody_has_stamped_for_a_day_are_removed(
-    desk: Workspace, operator: User, observer: User
-) -> None:
-    open_stream(desk, operator)
-    DisplayStream.objects.update(stamped_at=Now() - timedelta(hours=25))
-    kept = [open_stream(desk, observer), open_stream(desk, operator, OTHER_TAB)]
-    DisplayStream.objects.filter(pk=kept[1].pk).update(stamped_at=Now() - timedelta(hours=23))
-    tidy()
-    assert set(DisplayStream.objects.all()) == set(kept)
-
-
 def test_ageing_a_lease_in_these_tests_is_what_time_does(holders: Question) -> None:
     desk = Workspace.objects.get()
     before = view_of(desk).remaining
@@ -402,7 +395,20 @@ class FakeStream:
         self.seat = (workspace_id, 1, f"tab-{id(self)}")
 
     def question(self) -> Question:
-        return Question(id(self), self.workspace_id, 1, THIS_TAB, "", "observe", None, None, None)
+        return Question(
+            stream_id=id(self),
+            workspace_id=self.workspace_id,
+            user_id=1,
+            client_id=THIS_TAB,
+            session_key="",
+            upstream_version=0,
+            mode="observe",
+            seen=None,
+            driven_epoch=None,
+            has_let_go=True,
+            input_age=None,
+            pointer=None,
+        )
 
     def answer(self, verdict: Verdict, started: float) -> None:
         self.answers.append(verdict)
@@ -440,7 +446,6 @@ class FakeDatabase:
 def database(monkeypatch: pytest.MonkeyPatch) -> FakeDatabase:
     fake = FakeDatabase()
     monkeypatch.setattr(watch, "examine", fake.examine)
-    monkeypatch.setattr(watch, "tidy", lambda: None)
     return fake
 
 
@@ -739,29 +744,3 @@ async def test_a_stream_that_fails_to_take_its_answer_does_not_take_the_watch_fr
     await await_until(lambda: len(healthy.answers) > 3, "answers go on")
     assert broken.answers
     assert "failed to take its answer" in caplog.text
-
-
-@pytest.mark.parametrize("error", [OperationalError("gone"), InterfaceError("closed")])
-async def test_tidying_that_fails_does_not_stop_the_watch(
-    error: Exception,
-    the_watch: Watch,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    def fail() -> None:
-        raise error
-
-    monkeypatch.setattr(watch, "tidy", fail)
-    stream = await joined(the_watch)
-    await await_until(lambda: len(stream.answers) > 2, "answers go on")
-    assert "old stream rows were not removed" in caplog.text
-
-
-async def test_tidying_happens_now_and_then(
-    the_watch: Watch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    done: list[None] = []
-    monkeypatch.setattr(watch, "tidy", lambda: done.append(None))
-    stream = await joined(the_watch)
-    await await_until(lambda: len(stream.answers) > 5, "a few passes")
-    assert len(done) == 1

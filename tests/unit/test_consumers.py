@@ -9,7 +9,7 @@ import pytest
 
 from controlplane.consumers import Stream
 from controlplane.gate import Gate
-from controlplane.watch import Verdict
+from controlplane.verdicts import Verdict
 
 
 class FakeBridge:
@@ -37,7 +37,9 @@ async def stream() -> Any:
     socket: Any = SimpleNamespace(has_backpressure=True, has_text=True)
     claims = SimpleNamespace(workspace=1, user=2, client_id="tab-00000001", session_key="")
     admission: Any = SimpleNamespace(
-        stream=SimpleNamespace(pk=7), workspace=SimpleNamespace(slug="desk"), claims=claims
+        stream=SimpleNamespace(pk=7),
+        workspace=SimpleNamespace(slug="desk", upstream_version=0),
+        claims=claims,
     )
     stream: Any = Stream(socket, admission)
     stream.clock = Clock()
@@ -60,7 +62,7 @@ def answer(stream: Any, remaining: float, started: float) -> None:
         warns=None,
         requests=(),
     )
-    stream.answer(Verdict(view, {"epoch": 1}), started)
+    stream.answer(Verdict(view, remaining > 0, control={"epoch": 1}), started)
 
 
 async def test_a_holders_gate_is_open_until_the_lease_ends(stream: Any) -> None:

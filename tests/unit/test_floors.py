@@ -36,8 +36,9 @@ FLOORS = (
     ("fields", "models", "migrations"),
     # 3: the services: who may do what, leases, tokens, what they tell each other
     (
-        *("events", "access", "apitokens", "leases", "presenters", "tokens", "watch"),
-        *("desktops", "readiness"),
+        *("events", "access", "apitokens", "leases", "presenters", "tokens"),
+        *("handovers", "driving", "verdicts", "desktops", "sweeping", "watch"),
+        *("housekeeping", "readiness"),
     ),
     # 4: HTTP and websockets in
     (

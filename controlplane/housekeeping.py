@@ -1,0 +1,135 @@
+"""What time alone brings about, and nobody's call does: one quiet task in every server process.
+
+Every second it asks, with a query each, whether there is anything to do: streams that a dead
+process left driving, limits of time that are over, requests that are due. Whoever comes first does
+it; all of it is decided under locks, so it does not matter that others try the same. Expiry needs
+none of this: it is a fact for everybody who looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+from django.db import Error as AnyDatabaseError
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from controlplane import driving, handovers, leases, presenters, sweeping
+from controlplane.dbthreads import DatabaseThreads
+from controlplane.models import ControlRequest, DisplayStream, Workspace
+from controlplane.verdicts import PROCESS
+
+logger = logging.getLogger(__name__)
+
+TIDY_SECONDS = 60.0
+KEEP_STREAMS = timedelta(days=1)
+LOST_CODE = 1006  # RFC 6455, 7.4.1: gone without a word
+
+
+class Housekeeping:
+    """Runs from this process's first request on, for as long as its event loop."""
+
+    def __init__(self) -> None:
+        self._threads = DatabaseThreads("housekeeping", 1)
+        self._task: asyncio.Task[None] | None = None
+        self._is_away = False
+        self._tidied = time.monotonic()
+
+    def start(self) -> None:
+        """Start in the running loop, unless it runs already."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name="housekeeping")
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._work()
+            except AnyDatabaseError as error:
+                self._note(error)
+            except Exception:  # a bug in one chore must not end the others for ever
+                logger.exception("a chore of the housekeeping failed")
+            else:
+                self._note(None)
+            await asyncio.sleep(settings.DISPLAY.watch_seconds)
+
+    async def _work(self) -> None:
+        for workspace_id in await self._threads.run(due_for_limits):
+            await self._threads.run(_end_overdue, workspace_id)
+        for workspace_id in await self._threads.run(due_for_requests):
+            await self._threads.run(handovers.settle, workspace_id)
+        abandoned = await self._threads.run(driving.abandoned)
+        if abandoned:
+            await sweeping.sweep([pk for _, pk in abandoned], self._threads, PROCESS)
+        if time.monotonic() - self._tidied >= TIDY_SECONDS:
+            self._tidied = time.monotonic()
+            await self._threads.run(tidy)
+
+    def _note(self, error: Exception | None) -> None:
+        """One line a change of state: the watch and the API tell of the same outage."""
+        was_away, self._is_away = self._is_away, error is not None
+        if error and not was_away:
+            logger.warning("housekeeping rests: the database is away: %s", error)
+        if was_away and not error:
+            logger.warning("housekeeping goes on")
+            self._tidied = time.monotonic()  # streams that live have yet to stamp their rows
+
+
+def due_for_limits() -> list[int]:
+    """Return the workspaces where a limit of time is, or may be, over for whoever has control."""
+    held = leases.held().filter(workspace__in=Workspace.objects.filter(_HAS_LIMITS))
+    views = presenters.read(held.values_list("workspace", flat=True))
+    return [pk for pk, view in views.items() if view.limit and view.limit[0] <= view.now]
+
+
+_HAS_LIMITS = Q(idle_seconds__isnull=False) | Q(max_hold_seconds__isnull=False)
+
+
+def _end_overdue(workspace_id: int) -> None:
+    leases.end_overdue(Workspace.objects.get(pk=workspace_id))
+
+
+def due_for_requests() -> list[int]:
+    """Return the workspaces where somebody asks for control."""
+    asked = ControlRequest.objects.filter(ended_at=None)
+    return list(asked.values_list("workspace", flat=True).distinct())
+
+
+def tidy() -> None:
+    """Close the rows of streams whose process is gone; remove those that are a day old.
+
+    A token is spent for as long as its row is there: a day is more than it lives.
+    """
+    stale = Now() - timedelta(seconds=presenters.STALE_STREAM_SECONDS)
+    lost = DisplayStream.objects.filter(
+        closed_at=None, driving_epoch__isnull=True, stamped_at__lt=stale
+    )
+    lost.update(closed_at=F("stamped_at"), close_code=LOST_CODE)
+    DisplayStream.objects.filter(
+        driving_epoch__isnull=True, stamped_at__lt=Now() - KEEP_STREAMS
+    ).delete()
+
+
+@cache
+def current() -> Housekeeping:
+    """Return this process's housekeeping."""
+    return Housekeeping()
+
+
+def keeps_house(application: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Wrap an ASGI application: its first request or websocket starts the housekeeping.
+
+    Not every server tells an application that it starts (Daphne has no lifespan events).
+    """
+
+    async def keeping(scope: Any, receive: Any, send: Any) -> Any:
+        current().start()
+        return await application(scope, receive, send)
+
+    return keeping

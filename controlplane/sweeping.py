@@ -1,0 +1,79 @@
+"""Letting go of the keys that a process held down when it died, over a connection of one's own.
+
+VNC servers with one keyboard for all (x11vnc) keep a key pressed when the client that pressed it
+vanishes. Which keys these were nobody knows: all are released. It has to be over before the next
+holder's input comes, whose keys it would release as well; driving.py sees to that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from django.db import Error as AnyDatabaseError
+
+from controlplane import desktops, driving, upstream
+from controlplane.dbthreads import DatabaseThreads
+from controlplane.driving import Driver
+from controlplane.exceptions import UpstreamError
+from controlplane.models import DisplayStream
+from controlplane.rfb.messages import encode_key, encode_pointer, encode_update_request
+from controlplane.upstream import Upstream
+
+logger = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 5.0
+
+# X11's keysymdef: Latin-1, dead keys and levels, editing and keypad, function keys, modifiers.
+# Modifiers come last, as when a hand lets go.
+KEYSYMS = (
+    *range(0x20, 0x7F),
+    *range(0xA0, 0x100),
+    *range(0xFE50, 0xFE70),
+    *range(0xFF08, 0xFF1C),
+    *range(0xFF50, 0xFF80),
+    *range(0xFF80, 0xFFE1),
+    0xFFFF,
+    *range(0xFE01, 0xFE10),
+    *range(0xFFE1, 0xFFEF),
+)
+
+
+async def sweep(
+    stream_ids: list[int], threads: DatabaseThreads, process: str, driver: Driver | None = None
+) -> None:
+    """Adopt these rows, let go of their keys and buttons, and clear them.
+
+    A row is cleared as well where its desktop cannot be reached: nobody's input reaches it then.
+    """
+    try:
+        for row in await threads.run(driving.adopt, stream_ids, driver, process):
+            await _let_go(row, threads)
+            await threads.run(driving.clear, [row.pk], {row.workspace_id}, driving.sweeper(process))
+    except AnyDatabaseError as error:
+        logger.warning("streams %s are not swept yet: %s", stream_ids, error)
+
+
+async def _let_go(row: DisplayStream, threads: DatabaseThreads) -> None:
+    logger.warning("stream %s was left driving: its keys are released", row.pk)
+    try:
+        connection, _ = await desktops.dial(row.workspace, threads)
+    except UpstreamError as error:
+        logger.error("the keys of stream %s could not be released: %s", row.pk, error)
+        return
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await _release_all(connection, row)
+    except (UpstreamError, TimeoutError) as error:
+        logger.error("the keys of stream %s may not all be released: %r", row.pk, error)
+    finally:
+        await upstream.discard(connection)
+
+
+async def _release_all(connection: Upstream, row: DisplayStream) -> None:
+    """Return once the desktop has answered what was asked behind the key-ups: they are done."""
+    ups = [encode_key(False, keysym) for keysym in KEYSYMS]
+    if row.pointer_x is not None and row.pointer_y is not None:
+        ups.append(encode_pointer(0, row.pointer_x, row.pointer_y))
+    connection.write(b"".join(ups) + encode_update_request(False, 0, 0, 1, 1))
+    await connection.read()
