@@ -57,11 +57,14 @@ class HeldInput:
 
     def __init__(self) -> None:
         self._keys: dict[int, None] = {}  # ordered: released in reverse, modifiers last
-        self._buttons = 0
-        self.position: tuple[int, int] | None = None
+        self.pointer: tuple[int, int, int] | None = None  # x, y, buttons
 
     def __bool__(self) -> bool:
         return bool(self._keys or self._buttons)
+
+    @property
+    def _buttons(self) -> int:
+        return self.pointer[2] if self.pointer else 0
 
     @property
     def is_full(self) -> bool:
@@ -71,7 +74,7 @@ class HeldInput:
     def note(self, message: KeyEvent | PointerEvent) -> None:
         """Remember what ``message``, which has just been sent, changes."""
         if isinstance(message, PointerEvent):
-            self._buttons, self.position = message.buttons, (message.x, message.y)
+            self.pointer = (message.x, message.y, message.buttons)
         elif message.down:
             self._keys[message.keysym] = None
         else:
@@ -80,10 +83,11 @@ class HeldInput:
     def release(self) -> bytes:
         """Return the messages that let go of everything, and forget it."""
         ups = [encode_key(False, keysym) for keysym in reversed(self._keys)]
-        if self._buttons and self.position:
-            ups.append(encode_pointer(0, *self.position))
+        if self.pointer and self._buttons:
+            x, y, _ = self.pointer
+            ups.append(encode_pointer(0, x, y))
+            self.pointer = (x, y, 0)
         self._keys.clear()
-        self._buttons = 0
         return b"".join(ups)
 
 
@@ -315,9 +319,9 @@ class Bridge:
         return not self._input.held and self._upstream.is_writable
 
     @property
-    def pointer(self) -> tuple[int, int] | None:
-        """Where the pointer is, if this stream has moved it."""
-        return self._input.held.position
+    def pointer(self) -> tuple[int, int, int] | None:
+        """Where the pointer is and which buttons are down (x, y, mask), if this stream moved it."""
+        return self._input.held.pointer
 
     def let_go(self) -> None:
         """The gate has shut, or the stream ends: withdraw what waits, release what is down."""

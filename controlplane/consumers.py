@@ -236,8 +236,12 @@ class Stream:
         """Send the last key-ups; whoever has control now need not wait for our browser."""
         if self._upstream:
             await self._upstream.close()
-        if self._has_driven:
+        if not self._has_driven:
+            return
+        try:
             await _threads.run(driving.clear, [self._row_id], {self.workspace_id}, PROCESS)
+        except AnyDatabaseError as error:
+            logger.warning("%s: others wait for it until the fence: %s", self._name, error)
 
     # --- bytes ------------------------------------------------------------------------------------
     async def _serve(self) -> None:

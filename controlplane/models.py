@@ -374,9 +374,10 @@ class DisplayStream(models.Model):
     # The epoch in which its input may reach the desktop: set before its gate opens, cleared once
     # its gate has shut and its key-ups are written.
     driving_epoch = models.PositiveBigIntegerField(null=True)
-    # Where its pointer was, for whoever has to let go of the buttons of a process that has died.
+    # Its pointer at the newest poll, for whoever has to let go of the buttons of a dead process.
     pointer_x = models.PositiveIntegerField(null=True)
     pointer_y = models.PositiveIntegerField(null=True)
+    pointer_buttons = models.PositiveSmallIntegerField(null=True)
     disconnected_by = models.CharField(max_length=301, blank=True, default="", db_default="")
     closed_at = models.DateTimeField(null=True)
     close_code = models.PositiveIntegerField(null=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
 
 from django.db import Error as AnyDatabaseError
 
@@ -70,10 +71,21 @@ async def _let_go(row: DisplayStream, threads: DatabaseThreads) -> None:
         await upstream.discard(connection)
 
 
+def _ups(row: DisplayStream) -> Iterator[bytes]:
+    """Yield what lets go of everything.
+
+    x11vnc counts buttons by connection: one that was pressed on another has to be pressed on this
+    one before it can be let go of. The X server ignores the press of what is down. So only buttons
+    are touched that were down at the newest poll; which means that one that was pressed within the
+    last second of a process stays down.
+    """
+    yield from (encode_key(False, keysym) for keysym in KEYSYMS)
+    if row.pointer_buttons and row.pointer_x is not None and row.pointer_y is not None:
+        yield encode_pointer(row.pointer_buttons, row.pointer_x, row.pointer_y)
+        yield encode_pointer(0, row.pointer_x, row.pointer_y)
+
+
 async def _release_all(connection: Upstream, row: DisplayStream) -> None:
     """Return once the desktop has answered what was asked behind the key-ups: they are done."""
-    ups = [encode_key(False, keysym) for keysym in KEYSYMS]
-    if row.pointer_x is not None and row.pointer_y is not None:
-        ups.append(encode_pointer(0, row.pointer_x, row.pointer_y))
-    connection.write(b"".join(ups) + encode_update_request(False, 0, 0, 1, 1))
+    connection.write(b"".join(_ups(row)) + encode_update_request(False, 0, 0, 1, 1))
     await connection.read()

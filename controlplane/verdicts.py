@@ -15,7 +15,7 @@ from functools import cache
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db.models import Case, F, Max, Value, When
+from django.db.models import Case, F, Max, PositiveIntegerField, Value, When
 from django.db.models.functions import Now
 
 from controlplane import access, driving, leases, presenters
@@ -70,7 +70,7 @@ class Question:
     driven_epoch: int | None  # the epoch in which this stream's gate was open
     has_let_go: bool  # its gate is shut, and the desktop has been told of every key-up
     input_age: float | None  # seconds since its newest input, if there was any since last asked
-    pointer: tuple[int, int] | None  # where its pointer is
+    pointer: tuple[int, int, int] | None  # x, y and the buttons that are down
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,9 +329,6 @@ def _stamp(questions: list[Question], *, only_drivers: bool) -> None:
         for question in questions
         if question.input_age is not None
     ]
-    pointers = [
-        (question.stream_id, question.pointer) for question in questions if question.pointer
-    ]
     own = DisplayStream.objects.filter(
         pk__in=[question.stream_id for question in questions], process=PROCESS
     )
@@ -339,12 +336,19 @@ def _stamp(questions: list[Question], *, only_drivers: bool) -> None:
         own = own.filter(driving_epoch__isnull=False)
     own.update(
         stamped_at=Now(),
-        pointer_x=Case(
-            *(When(pk=pk, then=Value(at[0])) for pk, at in pointers), default=F("pointer_x")
-        ),
-        pointer_y=Case(
-            *(When(pk=pk, then=Value(at[1])) for pk, at in pointers), default=F("pointer_y")
-        ),
+        **{column: _pointer(questions, part, column) for part, column in enumerate(_POINTER)},
         last_input_at=Case(*inputs, default=F("last_input_at")),
         mode=Case(When(pk__in=in_control, then=Value("control")), default=Value("observe")),
     )
+
+
+_POINTER = ("pointer_x", "pointer_y", "pointer_buttons")
+
+
+def _pointer(questions: list[Question], part: int, column: str) -> Case:
+    known = [
+        When(pk=question.stream_id, then=Value(question.pointer[part]))
+        for question in questions
+        if question.pointer
+    ]
+    return Case(*known, default=F(column), output_field=PositiveIntegerField())

@@ -25,6 +25,8 @@ _FIXED = {0: 20, 3: 10, 4: 8, 5: 6}
 class Recorded:
     """The client messages of one connection, whole and in order, by a parser of its own."""
 
+    number: int = 0
+    order: list[tuple[int, bytes]] = field(default_factory=list)  # shared by all connections
     messages: list[bytes] = field(default_factory=list)
     unparsed: bytearray = field(default_factory=bytearray)
     ended: bool = False
@@ -34,6 +36,7 @@ class Recorded:
         self.unparsed += data
         while self.unparsed and (length := self._length()) and len(self.unparsed) >= length:
             self.messages.append(bytes(self.unparsed[:length]))
+            self.order.append((self.number, self.messages[-1]))
             del self.unparsed[:length]
 
     def _length(self) -> int:
@@ -58,7 +61,9 @@ class FakeVnc(LoopThread):
         super().__init__()
         self.port = free_port()
         self.behaviour = behaviour
+        self.answers_updates = False  # with an empty FramebufferUpdate
         self.connections: list[Recorded] = []
+        self.order: list[tuple[int, bytes]] = []  # (connection, message), as they came
         self._writers: list[asyncio.StreamWriter] = []
         self._server: asyncio.Server | None = None
         self._flows = asyncio.Event()
@@ -81,6 +86,11 @@ class FakeVnc(LoopThread):
             lambda: self.connections and self.newest.of_type(4, 5, 6)[-len(expected) :] == expected,
             f"the desktop is told {expected}",
         )
+
+    @property
+    def input_order(self) -> list[tuple[int, bytes]]:
+        """All keys and pointer events with the number of their connection, as they came."""
+        return [(number, message) for number, message in self.order if message[0] in (4, 5)]
 
     def send(self, data: bytes) -> None:
         """Send to the newest connection."""
@@ -127,12 +137,12 @@ class FakeVnc(LoopThread):
         await self._hang_up()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        recorded = Recorded()
+        recorded = Recorded(len(self.connections), self.order)
         self.connections.append(recorded)
         self._writers.append(writer)
         try:
             if await self._greet(reader, writer):
-                await self._record(reader, recorded)
+                await self._record(reader, writer, recorded)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the other side has gone: that is what the test looks at
         finally:
@@ -167,13 +177,18 @@ class FakeVnc(LoopThread):
         writer.write(struct.pack(">II", 1, 3) + b"bad")
         return False
 
-    async def _record(self, reader: asyncio.StreamReader, recorded: Recorded) -> None:
+    async def _record(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, recorded: Recorded
+    ) -> None:
         while True:
             await self._flows.wait()
             data = await reader.read(4096)
             if not data:
                 return
+            known = len(recorded.messages)
             recorded.take(data)
+            if self.answers_updates and any(each[0] == 3 for each in recorded.messages[known:]):
+                writer.write(bytes(4))
 
 
 async def _pour(writer: asyncio.StreamWriter, size: int) -> None:
