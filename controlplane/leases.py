@@ -440,7 +440,9 @@ def _why_ended(case: _Case, holder: Holder, epoch: int) -> Refused:
     lease = case.lease
     if epoch == lease.epoch and case.is_held:
         return Refused(_held_code(lease, holder))
-    # An expiry noticed just now has no event yet, and an epoch that never was has no end.
+    if epoch == lease.epoch and lease.ended_reason:  # perhaps just now: without an event yet
+        return Refused(lease.ended_reason, lease.ended_by)
+    # An epoch that never was has no end.
     ended = end_of(lease.workspace_id, epoch)
     if ended and ended.reason != EndReason.EXPIRED:
         return Refused(ended.reason, ended.who)

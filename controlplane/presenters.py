@@ -100,7 +100,7 @@ def read(workspace_ids: Iterable[int]) -> dict[int, LeaseView]:
     """Read the leases of these workspaces, in three queries. The clock is the database's."""
     rows = list(lease_rows().filter(workspace__in=list(workspace_ids)))
     ends = _last_ends(row for row in rows if row.ended_at is None)
-    asked = _open_requests(row.workspace_id for row in rows if row.controller != Controller.NONE)
+    asked = _open_requests(row.workspace_id for row in rows)
     return {
         row.workspace_id: view_of(
             row, ends.get(row.workspace_id), tuple(asked.get(row.workspace_id, ()))
