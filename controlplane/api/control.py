@@ -84,6 +84,8 @@ def release(request: HttpRequest, slug: str, body: schemas.ReleaseBody) -> Json:
     """Give control back. With ``force``, end somebody else's control and say why."""
     workspace, can = find(request, slug)
     viewer = Viewer(user_of(request), body.client_id, can)
+    if body.close and not body.force:
+        raise InvalidRequest("close", "only together with “force”")
     if body.force:
         _force_release(request, workspace, viewer, body)
         return control_of(workspace, viewer)

@@ -17,7 +17,7 @@ from django.db import InterfaceError, OperationalError, connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from controlplane import events, leases, watch
+from controlplane import events, handovers, leases, watch
 from controlplane.closecodes import CloseCode
 from controlplane.gate import Gate
 from controlplane.models import ControlEvent, DisplayStream, Role, Workspace, WorkspaceGrant
@@ -373,6 +373,71 @@ def test_a_pass_over_many_streams_costs_as_many_queries_as_over_one(
         assert all(bool(verdict.control) == is_news for verdict in verdicts.values())
         counts.append(len(queries))
     assert counts[0] == counts[1]
+
+
+# --- Ends that somebody else has decided ----------------------------------------------------------
+def test_a_new_address_ends_the_streams_to_the_old_one(asked: Question, desk: Workspace) -> None:
+    desk.upstream_url = "tcp://127.0.0.1:5998"
+    desk.save()
+    assert_ended(look(asked), CloseCode.RESTARTING)
+    assert look(replace(asked, upstream_version=1)).end is None
+
+
+@pytest.mark.parametrize("field", ["vnc_password", "upstream_query", "upstream_headers"])
+def test_a_new_secret_ends_the_streams_that_used_the_old_one(
+    field: str, asked: Question, desk: Workspace
+) -> None:
+    setattr(desk, field, "a: b")
+    desk.save()
+    assert_ended(look(asked), CloseCode.RESTARTING)
+
+
+def test_a_new_name_ends_no_stream(asked: Question, desk: Workspace) -> None:
+    desk.name = "Desk 13"
+    desk.save()
+    assert look(asked).end is None
+
+
+def test_an_administrator_can_end_a_connection(asked: Question) -> None:
+    DisplayStream.objects.update(disconnected_by="Ada Admin")
+    verdict = look(asked)
+    assert_ended(verdict, CloseCode.FORBIDDEN)
+    assert "Ada Admin" in verdict.end[1]  # type: ignore[index]  # assert_ended has looked
+
+
+@pytest.mark.parametrize("how", ["closed", "removed"])
+def test_a_stream_whose_row_is_gone_is_dialled_again(how: str, asked: Question) -> None:
+    if how == "closed":
+        DisplayStream.objects.update(closed_at=Now())
+    else:
+        DisplayStream.objects.all().delete()
+    assert_ended(look(asked), CloseCode.RESTARTING)
+
+
+# --- News that leave control where it is ----------------------------------------------------------
+def test_everybody_who_watches_is_told_that_somebody_asks(
+    asked: Question, desk: Workspace, operator: User, colleague: User
+) -> None:
+    leases.acquire(desk, tab(operator), ttl=300)
+    asked = answered(asked)
+    handovers.ask(desk, tab(colleague), "please")
+    verdict = look(asked)
+    assert verdict.control is not None
+    assert [each["message"] for each in verdict.control["requests"]] == ["please"]
+    assert verdict.cause == Cause("requested", "colleague", "please")
+    handovers.withdraw(desk, colleague, THIS_TAB)
+    assert look(answered(asked)).control is None
+    assert look(asked).cause.reason != "requested"
+
+
+def test_a_page_is_told_that_control_is_about_to_end(holders: Question, desk: Workspace) -> None:
+    Workspace.objects.update(idle_seconds=120)
+    holders = answered(holders)
+    age(desk, 100)
+    verdict = look(holders)
+    assert verdict.control is not None
+    assert verdict.control["ends"]["reason"] == "idle"
+    assert verdict.cause == Cause()
 
 
 def test_ageing_a_lease_in_these_tests_is_what_time_does(holders: Question) -> None:
