@@ -11,10 +11,12 @@ import logging
 import secrets
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import BooleanField, ExpressionWrapper, Q
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
+from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 from django.utils.text import slugify
 
@@ -33,29 +35,44 @@ def create(
     scopes: Iterable[str],
     *,
     workspaces: Iterable[Workspace] | None,
-    expires_at: datetime | None = None,
+    expires_at: datetime | Combinable | None = None,
     created_by: str = "",
 ) -> tuple[ApiToken, str]:
     """Return a new token's row and the text that its program sends: this is its only showing.
 
     ``workspaces`` is None for all, also those to come. Raises ValueError for an unknown scope.
     """
-    known = [scope for scope in Scope.values if scope in set(scopes)]
-    if not known or set(scopes) - set(known):
-        raise ValueError(f"scopes: one or more of {', '.join(Scope.values)}")
-    text = PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
+    token = ApiToken(
+        name=name,
+        scopes=join_scopes(scopes),
+        all_workspaces=workspaces is None,
+        expires_at=expires_at,
+        created_by=created_by,
+    )
     with transaction.atomic():
-        token = ApiToken.objects.create(
-            name=name,
-            account=_account(name),
-            digest=digest(text),
-            scopes=" ".join(known),
-            all_workspaces=workspaces is None,
-            expires_at=expires_at,
-            created_by=created_by,
-        )
+        text = issue(token)
         token.workspaces.set(workspaces or [])
     return token, text
+
+
+def join_scopes(scopes: Iterable[str]) -> str:
+    """Return scopes as the row keeps them. Raises ValueError for an unknown one, and for none."""
+    given = set(scopes)
+    known = [scope for scope in Scope.values if scope in given]
+    if not known or given - set(known):
+        raise ValueError(f"scopes: one or more of {', '.join(Scope.values)}")
+    return " ".join(known)
+
+
+def issue(token: ApiToken) -> str:
+    """Save a new row, with an account of its own, and return the text that its program sends."""
+    text = PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
+    with transaction.atomic():
+        token.account = _account(token.name)
+        token.digest = digest(text)
+        token.save(force_insert=True)
+    logger.info("API token %s made (%s)", token.name, token.scopes)
+    return text
 
 
 def _account(name: str) -> User:
@@ -84,6 +101,28 @@ def find(text: str) -> ApiToken | None:
 _USE_IS_DUE = ExpressionWrapper(
     Q(last_used_at=None) | Q(last_used_at__lt=Now() - USE_IS_NOTED_EVERY), BooleanField()
 )
+
+
+def rows() -> QuerySet[ApiToken]:
+    """All tokens with what ``state`` and ``reach`` ask of them, by the database's clock."""
+    tokens = ApiToken.objects.select_related("account").prefetch_related("workspaces")
+    return tokens.annotate(db_now=Now())
+
+
+def state(token: Any) -> str:
+    """Return ``good``, ``revoked``, ``expired`` or ``disabled`` for one of ``rows``."""
+    if token.revoked_at:
+        return "revoked"
+    if token.expires_at and token.expires_at <= token.db_now:
+        return "expired"
+    return "good" if token.account.is_active else "disabled"
+
+
+def reach(token: ApiToken) -> list[str] | None:
+    """Return the slugs of the workspaces that a token is for; None: all of them."""
+    if token.all_workspaces:
+        return None
+    return sorted(workspace.slug for workspace in token.workspaces.all())
 
 
 def revoke(token: ApiToken) -> None:

@@ -1,0 +1,129 @@
+"""API tokens: made here, shown once, and revoked. Nothing else about them can be changed.
+
+A token whose scopes or workspaces could grow would be another token in the hands of whoever has
+it, and its record would no longer say what it could do when. Who needs more gets a new one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+
+from controlplane import access, apitokens
+from controlplane.api.auth import user_of
+from controlplane.models import ApiToken, Scope
+
+_ASKED = ["name", "scopes", "all_workspaces", "workspaces", "expires_at"]
+_KNOWN = ["created_at", "created_by", "last_used_at", "revoked_at", "state"]
+
+
+class TokenForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs only
+    """A new token."""
+
+    scopes = forms.MultipleChoiceField(choices=Scope, widget=forms.CheckboxSelectMultiple)
+
+    class Meta:
+        model = ApiToken
+        fields = _ASKED
+
+    def clean_scopes(self) -> str:
+        """Return them as the row keeps them."""
+        return apitokens.join_scopes(self.cleaned_data["scopes"])
+
+    def clean_expires_at(self) -> Any:
+        """Refuse a slip of the pen; whether a token has expired is the database's to say."""
+        expires_at = self.cleaned_data["expires_at"]
+        if expires_at and expires_at <= timezone.now():
+            raise ValidationError("This lies in the past. Empty means: never.")
+        return expires_at
+
+    def clean(self) -> None:
+        """Ask for one of the two: all workspaces, or some."""
+        super().clean()
+        chosen = self.cleaned_data.get("workspaces")
+        if bool(chosen) == bool(self.cleaned_data.get("all_workspaces")):
+            raise ValidationError("Choose workspaces, or all of them: one of the two.")
+
+
+@admin.register(ApiToken)
+class TokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
+    """Makes tokens, lists them, and revokes them."""
+
+    form = TokenForm
+    list_display = ["name", "scopes", "reach", "expires_at", "last_used_at", "state"]
+    list_filter = ["all_workspaces", "revoked_at"]
+    search_fields = ["name", "workspaces__slug", "workspaces__name"]
+    filter_horizontal = ["workspaces"]
+    actions = ["revoke"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ApiToken]:
+        """Read the rows together with the database's clock."""
+        return apitokens.rows()
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """What is asked for, and afterwards all that is known."""
+        return [*_ASKED, *_KNOWN] if obj else _ASKED
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """All of a token that has been made."""
+        return [*_ASKED, *_KNOWN] if obj else ()
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody changes a token."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody deletes one: what it did stays explained."""
+        return False
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        """Those who may change tokens may end them."""
+        return request.user.has_perm("controlplane.change_apitoken")
+
+    @admin.display(description="workspaces")
+    def reach(self, token: ApiToken) -> str:
+        """Tell where the token counts."""
+        slugs = apitokens.reach(token)
+        return "all" if slugs is None else ", ".join(slugs) or "none"
+
+    @admin.display(description="state")
+    def state(self, token: ApiToken) -> str:
+        """Tell whether the token is good, and if not, why."""
+        return apitokens.state(token)
+
+    def save_model(self, request: HttpRequest, obj: ApiToken, form: Any, change: bool) -> None:
+        """Make the token; its text lives as long as this request."""
+        obj.created_by = access.display_name(user_of(request))
+        obj._text = apitokens.issue(obj)  # type: ignore[attr-defined]  # for response_add
+
+    def response_add(
+        self, request: HttpRequest, obj: ApiToken, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        """Show the token in this very answer: a redirect would keep it somewhere."""
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"The API token “{obj.name}”",
+            "text": obj._text,  # type: ignore[attr-defined]  # from save_model
+            "token": obj,
+            "opts": self.opts,
+        }
+        return render(request, "admin/controlplane/token_made.html", context)
+
+    @admin.action(description="Revoke", permissions=["revoke"])
+    def revoke(self, request: HttpRequest, chosen: QuerySet[ApiToken]) -> None:
+        """End the chosen tokens for good."""
+        ended = [token for token in chosen if not token.revoked_at]
+        for token in ended:
+            apitokens.revoke(token)
+        self.message_user(
+            request,
+            f"{len(ended)} revoked; {len(chosen) - len(ended)} were already.",
+            messages.SUCCESS if ended else messages.WARNING,
+        )

@@ -1,0 +1,29 @@
+"""Logging in with a password is for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.models import User
+
+
+class PeopleBackend(ModelBackend):
+    """Django's own; but the account of an API token has no session, whatever password it is given.
+
+    A session would outlive the token, and its controller would be shown as a person.
+    """
+
+    def user_can_authenticate(self, user: Any) -> bool:
+        """Whether this is the account of a person, and active."""
+        return super().user_can_authenticate(user) and not hasattr(user, "api_token")
+
+    def get_user(self, user_id: int) -> User | None:
+        """Return the person whose session it is, with one query for all that is asked above."""
+        user = User.objects.select_related("api_token").filter(pk=user_id).first()
+        return user if user and self.user_can_authenticate(user) else None
+
+    async def aget_user(self, user_id: int) -> User | None:
+        """Do the same where nothing may block."""
+        return await sync_to_async(self.get_user)(user_id)
