@@ -1,4 +1,4 @@
-"""Middleware: JSON errors for the API, probes by address, static files without a warning."""
+"""Middleware: JSON errors and rates of the API, probes by address, static files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
 from django.http.response import HttpResponseBase
 from django.middleware.common import CommonMiddleware
 from whitenoise.middleware import WhiteNoiseMiddleware
+
+from controlplane import ratelimits
+from controlplane.exceptions import TooManyRequests
 
 API_PREFIX = "/api/"
 # Load balancers and containers call by address. These answers are the same under every name, and
@@ -44,15 +47,41 @@ class ApiErrorsMiddleware:
 
 def _as_json(response: HttpResponseBase) -> HttpResponse:
     code, message = _MESSAGES.get(response.status_code, ("error", "The request failed."))
-    replacement = HttpResponse(
-        json.dumps({"error": {"code": code, "message": message}}),
-        status=response.status_code,
-        content_type="application/json; charset=utf-8",
-    )
+    replacement = _error(response.status_code, code, message)
     for header in ("Allow", "Retry-After", "Vary"):
         if header in response.headers:
             replacement[header] = response.headers[header]
     return replacement
+
+
+def _error(status: int, code: str, message: str) -> HttpResponse:
+    return HttpResponse(
+        json.dumps({"error": {"code": code, "message": message}}),
+        status=status,
+        content_type="application/json; charset=utf-8",
+    )
+
+
+class ApiRateMiddleware:
+    """Counts every call below /api/ by its address, whatever becomes of it; 429 if too many."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Pass the request on, unless its address has made too many."""
+        if request.path.startswith(API_PREFIX):
+            try:
+                ratelimits.count_call(request.META.get("REMOTE_ADDR") or "")
+            except TooManyRequests as refusal:
+                return _too_many(refusal)
+        return self._get_response(request)
+
+
+def _too_many(refusal: TooManyRequests) -> HttpResponse:
+    response = _error(refusal.status, refusal.code, refusal.message)
+    response["Retry-After"] = str(refusal.retry_after)
+    return response
 
 
 class NamedHostMiddleware(CommonMiddleware):

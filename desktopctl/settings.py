@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from controlplane import conf
+from controlplane import conf, ratelimits
 from controlplane.proxies import parse_networks
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -58,6 +58,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "controlplane.middleware.ApiErrorsMiddleware",
+    "controlplane.middleware.ApiRateMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "controlplane.middleware.StaticFilesMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -98,6 +99,12 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 DISPLAY = conf.load(env)
+API_RATE_PER_TOKEN = ratelimits.parse_rate(
+    "API_RATE_PER_TOKEN", env.str("API_RATE_PER_TOKEN", "600/minute")
+)
+API_RATE_PER_ADDRESS = ratelimits.parse_rate(
+    "API_RATE_PER_ADDRESS", env.str("API_RATE_PER_ADDRESS", "6000/minute")
+)
 
 # --- Where things are kept ------------------------------------------------------------------------
 DATABASES = {

@@ -11,7 +11,7 @@ from ninja.errors import AuthenticationError
 from ninja.security import APIKeyCookie, HttpBearer
 from ninja.utils import check_csrf
 
-from controlplane import access, apitokens, leases
+from controlplane import access, apitokens, leases, ratelimits
 from controlplane.exceptions import Forbidden
 from controlplane.models import ApiToken, Controller
 
@@ -21,9 +21,13 @@ class ApiTokenBearer(HttpBearer):
 
     def authenticate(self, request: HttpRequest, token: str) -> ApiToken:
         """Return the token, whose account then is the request's user; 401 where it is not good."""
+        address = request.META.get("REMOTE_ADDR") or ""
+        ratelimits.check_bad_tokens(address)
         known = apitokens.find(token)
         if known is None:
+            ratelimits.count_bad_token(address)
             raise AuthenticationError
+        ratelimits.count_call_of_token(known.pk)
         request.user = known.account
         return known
 

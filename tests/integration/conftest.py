@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
+from controlplane import ratelimits
 from tests.integration.people import (  # noqa: F401  (fixtures)
     admin,
     colleague,
@@ -18,6 +19,12 @@ from tests.integration.people import (  # noqa: F401  (fixtures)
     stranger,
 )
 from tests.support.plugin import DIRECTORY_VARIABLE
+
+
+@pytest.fixture(autouse=True)
+def _no_calls_counted() -> None:
+    """All tests call from one address; each begins as if nobody had called before."""
+    ratelimits.forget()
 
 
 @pytest.fixture(scope="session")

@@ -551,6 +551,8 @@ def test_the_refusals_of_serve_reach_the_terminal_without_a_traceback(tmp_path: 
         ("TRUSTED_PROXIES", "10.0.0.0/99"),
         ("DATABASE_URL", "oracle-of-delphi://x"),
         ("REDIS_URL", "localhost:6379"),
+        ("API_RATE_PER_TOKEN", "600"),
+        ("API_RATE_PER_ADDRESS", "0/minute"),
         ("EMBED_ORIGINS", "portal.example"),
         ("SECRET_KEY_FILE", "no/such/file"),
     ],

@@ -15,6 +15,6 @@ _OURS = (
 def prepare() -> None:
     """Forget what the caller's shell says: we decide it ourselves. Set what cannot be left out."""
     for name in list(os.environ):
-        if name.removesuffix("_FILE") in _OURS or name.startswith("DISPLAY_"):
+        if name.removesuffix("_FILE") in _OURS or name.startswith(("DISPLAY_", "API_RATE_")):
             del os.environ[name]
     os.environ["SECRET_KEY"] = SECRET_KEY

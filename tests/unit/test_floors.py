@@ -26,6 +26,7 @@ FLOORS = (
         "dbthreads",
         "storage",
         "proxies",
+        "ratelimits",
     ),
     # 1: the data plane, without Django
     (

@@ -1,0 +1,154 @@
+"""How often the API may be called: by one token, from one address, and with tokens that are none.
+
+Counted in Redis where there is one, so for all processes together. Without one, and while it is
+away, each process counts for itself: a broker that fails must not let everybody in, or nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from functools import cache
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import TypeVar
+
+from django.conf import settings
+from limits import RateLimitItem, RateLimitItemPerMinute, parse_many
+from limits.storage import MemoryStorage, RedisStorage
+from limits.strategies import FixedWindowRateLimiter
+from redis import ConnectionPool, RedisError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from controlplane.exceptions import ConfigError, TooManyRequests
+
+logger = logging.getLogger(__name__)
+
+FAILURES = RateLimitItemPerMinute(60)  # bad tokens from one address: somebody guesses
+REDIS_SECONDS = 0.25  # how long a call may wait for Redis
+RETRY_SECONDS = 5  # how long Redis is left alone after a failure
+
+_CALLS, _BAD_TOKENS = "calls", "bad-tokens"
+
+T = TypeVar("T")
+
+
+def parse_rate(name: str, text: str) -> RateLimitItem:
+    """Return the rate that setting ``name`` gives as ``600/minute``, or raise ConfigError."""
+    try:
+        (rate,) = parse_many(text)
+    except ValueError:  # also where there are several
+        rate = None
+    if rate is None or rate.amount < 1:
+        raise ConfigError(name, "must be a number of calls in a time, such as 600/minute")
+    return rate
+
+
+def count_call(address: str) -> None:
+    """Count a call from ``address``; TooManyRequests where it is one too many."""
+    _hit(settings.API_RATE_PER_ADDRESS, _CALLS, _network(address))
+
+
+def count_call_of_token(token_id: int) -> None:
+    """Count a call with this token; TooManyRequests where it is one too many."""
+    _hit(settings.API_RATE_PER_TOKEN, _CALLS, f"token-{token_id}")
+
+
+def check_bad_tokens(address: str) -> None:
+    """Raise TooManyRequests where too many tokens from ``address`` have been bad: before a look."""
+    key = (_BAD_TOKENS, _network(address))
+    if not _counters().ask(lambda limiter: limiter.test(FAILURES, *key)):
+        raise _refusal(FAILURES, key)
+
+
+def count_bad_token(address: str) -> None:
+    """Count a token from ``address`` that was none."""
+    key = (_BAD_TOKENS, _network(address))
+    _counters().ask(lambda limiter: limiter.hit(FAILURES, *key))
+
+
+def _hit(rate: RateLimitItem, *key: str) -> None:
+    if not _counters().ask(lambda limiter: limiter.hit(rate, *key)):
+        raise _refusal(rate, key)
+
+
+def _refusal(rate: RateLimitItem, key: tuple[str, ...]) -> TooManyRequests:
+    window = _counters().ask(lambda limiter: limiter.get_window_stats(rate, *key))
+    return TooManyRequests(max(1, math.ceil(window.reset_time - time.time())))
+
+
+def _network(address: str) -> str:
+    """Whom an address stands for: with IPv6, everybody has 2**64 of them."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return "unknown"  # a unix socket
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is None:
+        return str(ip_network((ip, 64), strict=False))
+    return str(getattr(ip, "ipv4_mapped", None) or ip)
+
+
+class _Counters:
+    """Redis, or the memory of this process; one log line for each change from one to the other."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._memory = FixedWindowRateLimiter(MemoryStorage())
+        self._redis = _in_redis(redis_url) if redis_url else None
+        self._lock = threading.Lock()
+        self._is_away = False
+        self._asked_again_at = 0.0  # monotonic
+
+    def ask(self, question: Callable[[FixedWindowRateLimiter], T]) -> T:
+        """Return the answer of Redis, or that of our memory where Redis gives none in time."""
+        if self._redis is None or not self._may_ask_redis():
+            return question(self._memory)
+        try:
+            answer = question(self._redis)
+        except RedisError as error:
+            self._note(error)
+            return question(self._memory)
+        self._note(None)
+        return answer
+
+    def _may_ask_redis(self) -> bool:
+        """While it is away, let one call in five seconds try; nobody else waits for it."""
+        with self._lock:
+            if not self._is_away:
+                return True
+            if time.monotonic() < self._asked_again_at:
+                return False
+            self._asked_again_at = time.monotonic() + RETRY_SECONDS
+            return True
+
+    def _note(self, error: RedisError | None) -> None:
+        with self._lock:
+            was_away, self._is_away = self._is_away, error is not None
+            if error and not was_away:
+                self._asked_again_at = time.monotonic() + RETRY_SECONDS
+        if error and not was_away:
+            logger.warning("Redis is away (%s): each process limits API calls by itself", error)
+        if was_away and not error:
+            logger.warning("API calls are limited by Redis again")
+
+
+def _in_redis(url: str) -> FixedWindowRateLimiter:
+    pool = ConnectionPool.from_url(
+        url,
+        socket_timeout=REDIS_SECONDS,
+        socket_connect_timeout=REDIS_SECONDS,
+        retry=Retry(NoBackoff(), 0),  # by default it tries for seconds
+    )
+    return FixedWindowRateLimiter(RedisStorage(url, pool, key_prefix="desktopctl:rate"))
+
+
+@cache
+def _counters() -> _Counters:
+    return _Counters(settings.REDIS_URL)
+
+
+def forget() -> None:
+    """Begin to count anew, in Redis only once its windows are over: for tests."""
+    _counters.cache_clear()
