@@ -307,7 +307,9 @@ def held() -> QuerySet[DisplayControlLease]:
 
 def has_lost_access(lease: DisplayControlLease, logins_ended: frozenset[str] = frozenset()) -> bool:
     """Whether the lease's holder could not acquire it again."""
-    return lease.login in logins_ended or lease in without_access([lease])
+    # API tokens have no login: the end of one must not be taken for the end of all.
+    has_ended = bool(lease.login) and lease.login in logins_ended
+    return has_ended or lease in without_access([lease])
 
 
 def without_access(candidates: Iterable[DisplayControlLease]) -> list[DisplayControlLease]:

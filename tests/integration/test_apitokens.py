@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import async_to_sync
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
 from django.db.models.functions import Now
@@ -350,6 +350,15 @@ def test_the_revocation_of_one_token_leaves_another_in_control(desk: Workspace) 
     assert view_of(desk).is_held
 
 
+def test_a_tokens_stream_that_is_signed_out_takes_no_other_tokens_control_along(
+    desk: Workspace,
+) -> None:
+    ok(Program(token("control")[1]).acquire())
+    signed_out = frozenset({access.login_id("")})  # as the watch finds it
+    leases.end_lost_access(leases.held(), logins_ended=signed_out)
+    assert view_of(desk).is_held
+
+
 # --- Accounts -------------------------------------------------------------------------------------
 @pytest.mark.parametrize("is_superuser", [False, True])
 def test_nobody_logs_in_with_a_tokens_account_whatever_its_password(
@@ -383,14 +392,13 @@ def test_people_log_in_as_ever(operator: User) -> None:
     assert Browser(disabled).get("/").status_code == 302
 
 
-async def test_where_nothing_may_block_the_session_is_found_as_well(
-    transactional_db: None,
+def test_where_nothing_may_block_the_session_is_found_as_well(
+    desk: Workspace, operator: User
 ) -> None:
-    user = await sync_to_async(person)("somebody")
-    row, _ = await sync_to_async(token)("control")
-    assert await PeopleBackend().aget_user(user.pk) == user
-    assert await PeopleBackend().aget_user(row.account_id) is None
-    assert await PeopleBackend().aget_user(0) is None
+    row, _ = token("control")
+    find = async_to_sync(PeopleBackend().aget_user)
+    found = [find(pk) for pk in (operator.pk, row.account_id, 0)]
+    assert found == [operator, None, None]
 
 
 # --- Never told -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.test import Client
@@ -96,7 +96,7 @@ def test_what_a_token_may_not_do_counts_as_well(desk: Workspace) -> None:
 
 
 @pytest.mark.usefixtures("three_of_a_token")
-async def test_endpoints_that_are_asynchronous_count_as_well(transactional_db: None) -> None:
+def test_endpoints_that_are_asynchronous_count_as_well(desk: Workspace) -> None:
     """Ours may be; ninja authenticates for those elsewhere than for the others."""
     api = NinjaAPI(auth=[ApiTokenBearer()], urls_namespace="a test's")
     errors.add_handlers(api)
@@ -106,13 +106,13 @@ async def test_endpoints_that_are_asynchronous_count_as_well(transactional_db: N
         return HttpResponse("here")
 
     view = next(path for path in api.urls[0] if "here" in str(path.pattern)).callback
-    _, text = await sync_to_async(token)("observe")
+    _, text = token("observe")
     statuses = []
     for _ in range(4):
         asked = HttpRequest()
         asked.method = "GET"
         asked.META = {"HTTP_AUTHORIZATION": f"Bearer {text}", "REMOTE_ADDR": "192.0.2.1"}
-        statuses.append((await view(asked)).status_code)
+        statuses.append(async_to_sync(view)(asked).status_code)
     assert statuses == [200, 200, 200, 429]
 
 
