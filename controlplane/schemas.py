@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from ninja import Field, Schema
-from pydantic import ConfigDict
+from pydantic import BeforeValidator, ConfigDict, WithJsonSchema
 
+from controlplane import conf
 from controlplane.models import CLIENT_ID_PATTERN, MAX_MESSAGE_LENGTH, MAX_NOTE_LENGTH
 
 ClientId = Field(
@@ -19,6 +20,25 @@ ClientId = Field(
 NO_NUL = r"^[^\x00]*$"  # PostgreSQL stores none
 
 
+def _whole(value: object) -> object:
+    """To JSON, 2.0 is an integer; bodies are read strictly otherwise."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[int, BeforeValidator(_whole)]
+# Checked in api/control.py: a server with shorter leases takes shorter times as well.
+TimeToLive = Annotated[
+    float,
+    WithJsonSchema(
+        {
+            "type": "number",
+            "minimum": conf.MIN_LEASE_SECONDS,
+            "maximum": conf.MAX_LEASE_SECONDS,
+        }
+    ),
+]
+
+
 class _Body(Schema):
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -28,8 +48,8 @@ class AcquireBody(_Body):
 
     client_id: str = ClientId
     controller: Literal["user", "agent"] | None = None
-    ttl_seconds: float | None = None
-    epoch: int | None = None
+    ttl_seconds: TimeToLive | None = None
+    epoch: Whole | None = None
     move: bool = False
 
 
@@ -37,7 +57,7 @@ class ReleaseBody(_Body):
     """Give control back; with ``force``, end somebody else's."""
 
     client_id: str = ClientId
-    epoch: int | None = None
+    epoch: Whole | None = None
     force: bool = False
     close: bool = Field(False, description="With force: let nobody have control until opened.")
     note: str = Field("", max_length=MAX_NOTE_LENGTH, pattern=NO_NUL)
@@ -53,8 +73,8 @@ class KeepBody(_Body):
     """Keep control although it is about to end by a limit."""
 
     client_id: str = ClientId
-    epoch: int
-    ttl_seconds: float | None = None
+    epoch: Whole
+    ttl_seconds: TimeToLive | None = None
 
 
 class RequestBody(_Body):
@@ -74,8 +94,8 @@ class AnswerBody(_Body):
     """Hand control over to who has asked, or keep it."""
 
     client_id: str = ClientId
-    epoch: int
-    request: int
+    epoch: Whole
+    request: Whole
     accept: bool
 
 

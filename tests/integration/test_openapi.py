@@ -1,0 +1,106 @@
+"""The API keeps what its OpenAPI document promises, whatever it is sent (schemathesis)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from django.contrib.auth.models import User
+from django.core.handlers.wsgi import WSGIHandler
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import ignored_auth, positive_data_acceptance
+
+from controlplane.models import Workspace
+from controlplane.ratelimits import parse_rate
+from tests.integration.people import CSRF, Browser
+from tests.integration.programs import token
+
+api = schemathesis.openapi.from_wsgi("/api/openapi.json", WSGIHandler())
+api.config.generation.update(with_security_parameters=False)  # who calls is for us to say
+
+# The same every time; function-scoped fixtures are meant: what one call leaves, the next one finds.
+BOUNDED = settings(
+    max_examples=10,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.filter_too_much,
+        HealthCheck.too_slow,
+    ],
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_connection() -> Iterator[None]:
+    """Calls share the test's transaction, as those of Django's own test client do."""
+    signals = (request_started, request_finished)
+    for signal in signals:
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in signals:
+        signal.connect(close_old_connections)
+
+
+@pytest.fixture(autouse=True)
+def _no_rates(settings: Any) -> None:
+    settings.API_RATE_PER_ADDRESS = settings.API_RATE_PER_TOKEN = parse_rate("X", "1000000/minute")
+
+
+@pytest.fixture
+def credentials(request: pytest.FixtureRequest, desk: Workspace, admin: User) -> dict[str, Any]:
+    """What a caller who may do everything sends along, or a stranger."""
+    if request.param == "nobody":
+        return {}
+    if request.param == "a program":
+        text = token("observe", "control", "manage")[1]
+        return {"headers": {"Authorization": f"Bearer {text}"}}
+    cookies = {"sessionid": Browser(admin).session_key, "csrftoken": CSRF}
+    return {"headers": {"X-CSRFToken": CSRF}, "cookies": cookies}
+
+
+def needs_a_reason(case: schemathesis.Case) -> bool:
+    """Whether the body asks for what a note is needed for, and has none: JSON Schema can't say."""
+    body = case.body if isinstance(case.body, dict) else {}
+    return body.get("force") is True and not str(body.get("note", "")).strip()
+
+
+def call(case: schemathesis.Case, credentials: dict[str, Any]) -> None:
+    """Call, and fail unless the answer is one that the document tells of."""
+    excluded = [ignored_auth]  # takes headers away, but no cookies; see test_permissions.py
+    if needs_a_reason(case):
+        excluded.append(positive_data_acceptance)
+    case.call_and_validate(excluded_checks=excluded, **credentials)
+
+
+@pytest.mark.parametrize("credentials", ["a program", "nobody"], indirect=True)
+@api.parametrize()
+@BOUNDED
+def test_every_answer_is_one_that_the_document_tells_of(
+    case: schemathesis.Case, credentials: dict[str, Any]
+) -> None:
+    call(case, credentials)
+
+
+@pytest.mark.parametrize("credentials", ["a program", "a person"], indirect=True)
+@api.include(path_regex="slug").parametrize()
+@BOUNDED
+def test_so_is_every_answer_about_a_workspace_that_there_is(
+    case: schemathesis.Case, credentials: dict[str, Any]
+) -> None:
+    case.path_parameters["slug"] = "desk"
+    call(case, credentials)
+
+
+@pytest.mark.parametrize(("epoch", "status"), [(1, 200), (1.0, 200), (1.5, 400), ("1", 400)])
+def test_a_number_without_a_fraction_is_an_integer_as_in_json(
+    epoch: object, status: int, desk: Workspace, operator: User
+) -> None:
+    browser = Browser(operator)
+    browser.acquire()
+    assert browser.acquire(epoch=epoch).status_code == status
