@@ -13,7 +13,6 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from dataclasses import replace
 from functools import cache
 from typing import Protocol
 
@@ -22,7 +21,7 @@ from django.db import Error as AnyDatabaseError
 
 from controlplane import driving, events, sweeping
 from controlplane.dbthreads import DatabaseThreads
-from controlplane.driving import Claim, Driver
+from controlplane.driving import Driver
 from controlplane.presenters import Json, LeaseView
 from controlplane.verdicts import PROCESS, Question, Verdict, examine
 
@@ -70,8 +69,8 @@ class Watch:
         self._wake = asyncio.Event()
         self._checks_access = False
         self._threads = DatabaseThreads("watch", 1, keeps_connections=True)
-        self._sweeper: asyncio.Task[None] | None = None
-        self._sweeper_threads = DatabaseThreads("sweep", 1)
+        self._claims: dict[Watched, asyncio.Task[None]] = {}
+        self._claim_threads = DatabaseThreads("claims", 2)
         self._access_checked = -float("inf")
         self._is_blind = False
 
@@ -196,42 +195,37 @@ class Watch:
         self._note_blindness(None)
         if checks_access:
             self._access_checked = started
-        await self._claim(streams, verdicts)
+        self._claim(streams, verdicts)
         for question, verdict in verdicts.items():
             if verdict.view:
                 self._hear_of(question.workspace_id, verdict.view.lease.version)
             if streams[question] in self._streams:
                 _answer(streams[question], verdict, started)
 
-    async def _claim(
-        self, streams: dict[Question, Watched], verdicts: dict[Question, Verdict]
-    ) -> None:
-        """Let those drive whose turn it is; who still has to wait is looked at again soon."""
-        for question, verdict in list(verdicts.items()):
-            if verdict.claims is None:
-                continue
-            claim = await self._try_to_claim(verdict.claims)
-            if claim.is_granted:
-                verdicts[question] = replace(verdict, may_drive=True)
-                continue
-            loop = asyncio.get_running_loop()
-            loop.call_later(CLAIM_AGAIN_SECONDS, self.wake, streams[question])
-            if claim.stale:
-                self._sweep(list(claim.stale), verdict.claims)
+    def _claim(self, streams: dict[Question, Watched], verdicts: dict[Question, Verdict]) -> None:
+        """Have it claimed that those drive whose turn it is; aside, for claims wait for locks."""
+        for question, verdict in verdicts.items():
+            stream = streams[question]
+            if verdict.claims and stream not in self._claims:
+                self._claims[stream] = asyncio.create_task(
+                    self._claim_for(stream, verdict.claims), name=f"claim {question.stream_id}"
+                )
+                self._claims[stream].add_done_callback(_log_death)
 
-    async def _try_to_claim(self, driver: Driver) -> Claim:
+    async def _claim_for(self, stream: Watched, driver: Driver) -> None:
+        """Claim once, release the keys that a dead process has left down, and look again."""
         try:
-            return await self._threads.run(driving.claim, driver, PROCESS)
+            claim = await self._claim_threads.run(driving.claim, driver, PROCESS)
+            if claim.stale:
+                await sweeping.sweep(list(claim.stale), self._claim_threads, PROCESS, driver)
+            elif not claim.is_granted:
+                await asyncio.sleep(CLAIM_AGAIN_SECONDS)
         except AnyDatabaseError as error:
             logger.warning("stream %s may not drive yet: %s", driver.stream_id, error)
-            return Claim()
-
-    def _sweep(self, stream_ids: list[int], driver: Driver) -> None:
-        """Have the keys released that a process has left down which died while driving."""
-        if self._sweeper is None or self._sweeper.done():
-            work = sweeping.sweep(stream_ids, self._sweeper_threads, PROCESS, driver)
-            self._sweeper = asyncio.create_task(work, name="watch-sweep")
-            self._sweeper.add_done_callback(_log_death)
+            await asyncio.sleep(RETRY_SECONDS)
+        finally:
+            del self._claims[stream]
+            self.wake(stream)
 
     def _is_access_due(self) -> bool:
         asked, self._checks_access = self._checks_access, False

@@ -6,7 +6,6 @@ Each server reaches PostgreSQL and Redis over links of its own, which the tests 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -180,20 +179,22 @@ def assert_apart(desk: FakeVnc) -> None:
     assert key(False, SHIFT) in before, "its Shift was let go of"
 
 
-def evict(admin: ApiClient, desk: FakeVnc) -> float:
+def evict(admin: ApiClient, desk: FakeVnc) -> list[str | None]:
     """Force-release through the second server, take control there, and type at once.
 
-    Returns how many seconds it took until the new holder's input arrived.
+    Returns the reasons that the new holder was given until its input passed.
     """
     stream = admin.open("desk", client_id=SECOND_TAB)
     admin.release("desk", SECOND_TAB, force=True, note="mine now")
-    started = time.monotonic()
     admin.acquire("desk", SECOND_TAB)
+    reasons = []
     with Typist(stream, B):
-        wait_until(lambda: presses(desk, B), "the new holder's input arrives", FENCE_SECONDS)
-        took = time.monotonic() - started
-        wait_until(lambda: len(presses(desk, B)) > 50, "and goes on")
-    return took
+        told = stream.text("control")
+        while told["mode"] != "control":
+            reasons.append(told["reason"])
+            told = stream.text("control")
+        wait_until(lambda: len(presses(desk, B)) > 50, "the new holder's input arrives")
+    return reasons
 
 
 # --- The barrier ----------------------------------------------------------------------------------
@@ -218,22 +219,9 @@ def test_a_holder_whose_server_is_cut_off_is_waited_for_until_its_gate_has_shut(
     with Typist(stream, A):
         wait_until(lambda: presses(cluster.desk, A), "the first holder types")
         cluster.first.cut_off()
-        took = evict(admin, cluster.desk)
+        reasons = evict(admin, cluster.desk)
     assert_apart(cluster.desk)
-    assert took > 1, "without a wait there was nothing to be seen here"
-
-
-def test_the_new_holder_is_told_that_the_one_before_is_waited_for(
-    cluster: Cluster, operator: ApiClient, admin: ApiClient
-) -> None:
-    drive(operator).in_control()
-    cluster.first.cut_off()
-    admin.release("desk", SECOND_TAB, force=True, note="mine now")
-    stream = drive(admin, client_id=SECOND_TAB)
-    told = stream.text("control")
-    while told["reason"] != "waiting":
-        told = stream.text("control")
-    assert (told["mode"], told["control"]["this_client"]) == ("observe", True)
+    assert "waiting" in reasons, "the page was told that the one before is waited for"
 
 
 # --- A server dies --------------------------------------------------------------------------------
