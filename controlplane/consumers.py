@@ -134,6 +134,7 @@ class Stream:
         self._mode = "observe"
         self._driven_epoch: int | None = None
         self._has_driven = False
+        self._claimed_epoch: int | None = None
         self._waits = False  # control is ours, but the previous controller has not let go yet
         self._control: Json | None = None
         self._seen: Seen | None = None
@@ -453,8 +454,17 @@ class Stream:
         elif self._gate.is_open:
             self.shut_gate()
             self._watch.wake(self)  # so that the next holder need not wait for us
+        if self._is_first_claim(verdict):
+            return None  # it is looked at again as soon as that claim is decided
         self._tell(verdict)
         return None
+
+    def _is_first_claim(self, verdict: Verdict) -> bool:
+        """Whether it is being claimed just now that this stream drives, for the first time."""
+        if verdict.claims is None or verdict.claims.epoch == self._claimed_epoch:
+            return False
+        self._claimed_epoch = verdict.claims.epoch
+        return True
 
     def _tell(self, verdict: Verdict) -> None:
         assert verdict.view is not None
