@@ -73,6 +73,14 @@ def of_token(token: ApiToken) -> Permissions:
     )
 
 
+def may_add(user: User) -> bool:
+    """Whether ``user`` may add workspaces: superusers, and tokens that manage all there will be."""
+    token = _tokens_of([user]).first()
+    if token is None:
+        return _without_grant(user) is ALL
+    return bool(token.is_good and token.all_workspaces and of_token(token).configure)
+
+
 def _token_table(users: list[User], workspaces: list[int]) -> dict[tuple[int, int], Permissions]:
     """Return the same for those users that are tokens' accounts: grants give them nothing."""
     tokens = {token.account_id: token for token in _tokens_of(users)}

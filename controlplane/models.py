@@ -24,6 +24,7 @@ CLIENT_ID_PATTERN = r"^[A-Za-z0-9_-]{8,64}$"
 MAX_NOTE_LENGTH = 500
 MAX_MESSAGE_LENGTH = 200
 MIN_LIMIT_SECONDS = 60  # of idle_seconds and max_hold_seconds: 30 of them are for the warning
+MAX_LIMIT_SECONDS = 365 * 24 * 3600  # beyond it, leave the limit out
 
 
 class Controller(models.TextChoices):
@@ -100,6 +101,12 @@ _HEADER = re.compile(r"(?P<name>[A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*(?P<value>[\x
 _OF_THE_HANDSHAKE = re.compile(r"(host|upgrade|connection|sec-websocket-.*)$", re.IGNORECASE)
 
 SECRET_FIELDS = ("vnc_password", "upstream_query", "upstream_headers")
+_NOTHING_FOUND_YET: dict[str, object] = {
+    "display_status": DisplayStatus.UNKNOWN,
+    "display_width": None,
+    "display_height": None,
+    "display_checked_at": None,
+}
 
 
 class Workspace(models.Model):
@@ -170,22 +177,43 @@ class Workspace(models.Model):
     def save(self, **kwargs: Any) -> None:
         """Save; a new workspace gets its lease row in the same transaction.
 
-        A query in the address may be a secret: it is kept encrypted, beside it.
+        A query in the address may be a secret: it is kept encrypted, beside it. What is there
+        already is saved under its lease's lock: of two changes of the address, both are counted.
         """
         if "?" in self.upstream_url:
             self.point_to(self.upstream_url)
         with transaction.atomic():
-            is_new = self._state.adding
-            if not is_new and self._leads_elsewhere():
-                self.upstream_version += 1
-            super().save(**kwargs)
-            if is_new:
+            if self._state.adding:
+                super().save(**kwargs)
                 DisplayControlLease.objects.create(workspace=self)
+                return
+            moved = self._note_move()
+            if moved and kwargs.get("update_fields") is not None:
+                kwargs["update_fields"] = {*kwargs["update_fields"], *moved}
+            super().save(**kwargs)
 
-    def _leads_elsewhere(self) -> bool:
+    def _note_move(self) -> dict[str, object]:
+        """Where it leads elsewhere than before, set what follows from that, and return it."""
+        DisplayControlLease.objects.select_for_update().filter(workspace=self.pk).first()
         before = Workspace.objects.filter(pk=self.pk).first()
+        if before is None:
+            return {}
+        self.upstream_version = before.upstream_version
         names = ("upstream_url", *SECRET_FIELDS)
-        return before is not None and any(getattr(before, n) != getattr(self, n) for n in names)
+        if all(getattr(before, name) == getattr(self, name) for name in names):
+            return {}
+        moved = {"upstream_version": before.upstream_version + 1, **_NOTHING_FOUND_YET}
+        for name, value in moved.items():
+            setattr(self, name, value)
+        return moved
+
+    def clean(self) -> None:
+        """Refuse limits that no clock can reckon with."""
+        limits = {name: getattr(self, name) or 0 for name in ("idle_seconds", "max_hold_seconds")}
+        problem = f"At most {MAX_LIMIT_SECONDS} seconds (a year); leave it empty for no limit."
+        too_long = {name: problem for name, value in limits.items() if value > MAX_LIMIT_SECONDS}
+        if too_long:
+            raise ValidationError(too_long)
 
     @property
     def address(self) -> str:
@@ -212,7 +240,15 @@ class Workspace(models.Model):
     def shown_upstream(self) -> str:
         """The address as people may see it: that there are secrets, and not which."""
         query = "?••••" if self.upstream_query else ""
-        return f"{self.upstream_url}{query}{' with headers' if self.upstream_headers else ''}"
+        headers = " with headers" if self.upstream_headers else ""
+        origin = " (by the template)" if self.address and not self.upstream_url else ""
+        return f"{self.address}{query}{headers}{origin}"
+
+    @property
+    def stored_secrets(self) -> list[str]:
+        """The names of the secrets that are stored, readable or not."""
+        stored = ((name, getattr(self, name)) for name in SECRET_FIELDS)
+        return [name for name, value in stored if value or isinstance(value, UnreadableSecret)]
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:

@@ -106,6 +106,41 @@ class SessionBody(_Body):
     mode: Literal["observe"] = "observe"
 
 
+class SettingsBody(_Body):
+    """What is known of a workspace. Secrets are stored encrypted, and never come back."""
+
+    name: str = Field("", description="What people see; the workspace's id if left out.")
+    upstream_url: str = Field(
+        "",
+        description="tcp://host:port or unix:///path of a VNC server; ws://, wss:// of websockify. "
+        "A query in it is kept as upstream_query. Empty: where DISPLAY_UPSTREAM_TEMPLATE says.",
+    )
+    vnc_password: str = ""
+    upstream_query: str = Field("", description="For websockify's token plugins: token=….")
+    upstream_headers: str = Field("", description="Lines of “Name: value” for websockify.")
+    enabled: bool = True
+    idle_seconds: int | None = Field(
+        None, description="Control ends after so long without input; null: never."
+    )
+    max_hold_seconds: int | None = Field(
+        None, description="Control ends after so long in all; null: never."
+    )
+
+
+class RegisterBody(_Body):
+    """Where the desktop that calls is: an address, or only its port."""
+
+    upstream_url: str | None = Field(
+        None, description="tcp://, ws:// or wss://; a query in it is stored as a secret."
+    )
+    port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Of the VNC server at the caller's own address; 5900 if both are left out.",
+    )
+
+
 class Display(Schema):
     """What the last connection to the desktop, or check of it, found."""
 
@@ -203,6 +238,30 @@ class WorkspaceItem(Schema):
     display: Display
     control: Control
     viewers: int
+
+
+class Settings(Schema):
+    """How a workspace is set up, for those who may change that; of secrets only which there are."""
+
+    upstream_url: str
+    address: str = Field(description="Where it leads: its own address, or the template's.")
+    enabled: bool
+    idle_seconds: int | None
+    max_hold_seconds: int | None
+    secrets_set: list[Literal["vnc_password", "upstream_query", "upstream_headers"]]
+
+
+class WorkspaceDetail(WorkspaceItem):
+    """One workspace; ``settings`` is null for those who may not change them."""
+
+    settings: Settings | None
+
+
+class Registered(Schema):
+    """Where streams will look for the desktop now."""
+
+    id: str
+    upstream_url: str
 
 
 class WorkspaceList(Schema):

@@ -84,5 +84,10 @@ def _workspace_saved(instance: Workspace, created: bool, **_: Any) -> None:
     events.announce_access()
 
 
+@receiver(post_delete, sender=Workspace)
+def _workspace_deleted(**_: Any) -> None:
+    events.announce_access()
+
+
 def _without_access(**condition: Any) -> list[DisplayControlLease]:
     return leases.without_access(leases.held().filter(**condition))

@@ -12,7 +12,7 @@ from controlplane import access, conf, handovers, leases, presenters, schemas, t
 from controlplane.api.auth import holder_of, ip_of, kind_of, session_key_of, user_of
 from controlplane.api.errors import CONFLICTS, FAILURES
 from controlplane.api.workspaces import find
-from controlplane.exceptions import Forbidden, InvalidRequest, LeaseRefused
+from controlplane.exceptions import Forbidden, InvalidRequest, LeaseRefused, WorkspaceNotFound
 from controlplane.models import CLIENT_ID_PATTERN, Controller, Workspace
 from controlplane.presenters import Json, Viewer
 
@@ -187,7 +187,10 @@ def open_session(request: HttpRequest, slug: str, body: schemas.SessionBody) -> 
 # --- Shared steps ---------------------------------------------------------------------------------
 def control_of(workspace: Workspace, viewer: Viewer) -> Json:
     """Return Control as ``viewer`` may see it, read now."""
-    return presenters.control(presenters.read([workspace.pk])[workspace.pk], viewer)
+    view = presenters.read([workspace.pk]).get(workspace.pk)
+    if view is None:  # it has been removed since it was found
+        raise WorkspaceNotFound(workspace.slug)
+    return presenters.control(view, viewer)
 
 
 def refused(refusal: leases.Refused, workspace: Workspace, viewer: Viewer) -> LeaseRefused:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.exceptions import ValidationError as ModelValidationError
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
-from controlplane import schemas
+from controlplane import configuring, schemas
 from controlplane.exceptions import LeaseRefused, RequestRefused
+from controlplane.models import DisplayControlLease, Workspace
 from controlplane.presenters import Json
 
 RETRY_AFTER_SECONDS = 2
@@ -52,6 +54,16 @@ def add_handlers(api: NinjaAPI) -> None:
     def on_invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
         problems = [f"{_field(each['loc'])}: {each['msg']}" for each in error.errors]
         return answer(request, error_json("invalid", "; ".join(problems)), 400)
+
+    @api.exception_handler(ModelValidationError)
+    def on_unfit(request: HttpRequest, error: ModelValidationError) -> HttpResponse:
+        return answer(request, error_json("invalid", configuring.sentence(error)), 400)
+
+    @api.exception_handler(Workspace.DoesNotExist)
+    @api.exception_handler(DisplayControlLease.DoesNotExist)
+    def on_gone(request: HttpRequest, error: Exception) -> HttpResponse:
+        message = "This workspace has just been removed."
+        return answer(request, error_json("not_found", message), 404)
 
     @api.exception_handler(HttpError)
     def on_http_error(request: HttpRequest, error: HttpError) -> HttpResponse:

@@ -1,4 +1,4 @@
-"""The workspaces, and what is known of their displays."""
+"""The workspaces: what is known of their displays, and changing how they are set up."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Annotated
 
 from django.core.paginator import Paginator
 from django.http import HttpRequest
-from ninja import Query, Router
+from ninja import Query, Router, Status
 
-from controlplane import access, presenters, schemas
+from controlplane import access, configuring, presenters, schemas
 from controlplane.api.auth import user_of
 from controlplane.api.errors import FAILURES
-from controlplane.exceptions import WorkspaceNotFound
+from controlplane.exceptions import Forbidden, WorkspaceNotFound
 from controlplane.models import Workspace
 from controlplane.presenters import Json, Viewer
 
@@ -53,7 +53,77 @@ def overview(request: HttpRequest, workspaces: list[Workspace]) -> list[Json]:
             "viewers": viewers.get(workspace.pk, 0),
         }
         for workspace in workspaces
+        if workspace.pk in views  # or it has been removed since
     ]
+
+
+_ONE = "/workspaces/{slug:slug}"
+_DETAIL = {200: schemas.WorkspaceDetail, **FAILURES}
+
+
+@router.get(_ONE, response=_DETAIL)
+def get_workspace(request: HttpRequest, slug: str) -> Json:
+    """Tell of one workspace; those who may change it also read how it is set up."""
+    workspace, can = find(request, slug)
+    return detail(request, workspace, can)
+
+
+@router.put(_ONE, response={201: schemas.WorkspaceDetail, **_DETAIL})
+def put_workspace(request: HttpRequest, slug: str, body: schemas.SettingsBody) -> Status[Json]:
+    """Add a workspace (201), or set up anew the one there is (200).
+
+    Settings that are left out get their defaults. Secrets that are left out stay as they are,
+    except that a new address loses the query and the headers of the old one; "" removes one.
+    Adding is for superusers, and for API tokens that manage all workspaces.
+    """
+    may_add = access.may_add(user_of(request))
+    if not may_add:
+        _find_to_change(request, slug)
+    values = {"name": slug, **configuring.DEFAULTS, **body.dict(exclude_unset=True)}
+    workspace, is_new = configuring.put(slug, values, may_add=may_add)
+    return Status(201 if is_new else 200, _changed(request, workspace))
+
+
+@router.patch(_ONE, response=_DETAIL)
+def patch_workspace(request: HttpRequest, slug: str, body: schemas.SettingsBody) -> Json:
+    """Change what the body names. A new address loses the query and the headers of the old one.
+
+    Streams to the old address, or with the old secrets, end with 4503 and come back to the new one.
+    """
+    _find_to_change(request, slug)
+    return _changed(request, configuring.patch(slug, body.dict(exclude_unset=True)))
+
+
+@router.delete(_ONE, response={204: None, **FAILURES})
+def delete_workspace(request: HttpRequest, slug: str) -> Status[None]:
+    """Remove a workspace; its streams end with 4404. What happened there stays on record."""
+    _find_to_change(request, slug)
+    configuring.remove(slug)
+    return Status(204, None)
+
+
+def _find_to_change(request: HttpRequest, slug: str) -> None:
+    _, can = find(request, slug)
+    if not can.configure:
+        raise Forbidden("forbidden", "You may watch this workspace, but not change it.")
+
+
+def _changed(request: HttpRequest, workspace: Workspace) -> Json:
+    return detail(request, workspace, access.permissions(user_of(request), workspace))
+
+
+def detail(request: HttpRequest, workspace: Workspace, can: access.Permissions) -> Json:
+    """Return what the list tells of it, and its settings where the caller may change them."""
+    items = overview(request, [workspace])
+    if not items:
+        raise WorkspaceNotFound(workspace.slug)
+    return {**items[0], "settings": _settings(workspace) if can.configure else None}
+
+
+def _settings(workspace: Workspace) -> Json:
+    shown = ("upstream_url", "address", "enabled", "idle_seconds", "max_hold_seconds")
+    secrets = {"secrets_set": workspace.stored_secrets}
+    return {name: getattr(workspace, name) for name in shown} | secrets
 
 
 @router.get("/workspaces/{slug:slug}/display", response={200: schemas.Display, **FAILURES})

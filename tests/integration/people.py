@@ -137,6 +137,16 @@ class Browser:
             headers={"X-CSRFToken": CSRF, **headers},
         )
 
+    def send(self, method: str, path: str, body: object = None, **headers: str) -> HttpResponse:
+        """Send JSON, or nothing, with the CSRF token by any method."""
+        return self.client.generic(  # type: ignore[return-value]
+            method,
+            path,
+            "" if body is None else json.dumps(body),
+            content_type="application/json",
+            headers={"X-CSRFToken": CSRF, **headers},
+        )
+
     def acquire(self, client_id: str = THIS_TAB, slug: str = "desk", **more: Any) -> HttpResponse:
         """Take or renew control."""
         path = f"/api/workspaces/{slug}/display/control/acquire"

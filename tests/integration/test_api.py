@@ -72,6 +72,9 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 READS = ["/api/workspaces", BASE, f"{BASE}/control"]
 WRITES = [f"{BASE}/control/acquire", f"{BASE}/control/release", f"{BASE}/session"]
+# Tested in test_workspaces_api.py and test_registration.py.
+DATA = {(method, "/api/workspaces/desk") for method in ("GET", "PUT", "PATCH", "DELETE")}
+DATA |= {("POST", "/api/workspaces/desk/register")}
 HIDDEN = [path for path in [*READS, *WRITES] if path.startswith(BASE)]
 
 
@@ -758,7 +761,7 @@ def test_a_method_that_is_not_taken_is_405(
         "/api/nothing",
         "/api/",
         "/api/workspaces/",
-        "/api/workspaces/desk",
+        "/api/workspaces/desk/nothing",
         f"{BASE}/",
         f"{BASE}/nothing",
         f"{BASE}/session/websockify",
@@ -857,7 +860,7 @@ def test_the_openapi_document_tells_of_every_route_of_the_contract(db: None) -> 
         for path, methods in document["paths"].items()
         for method in methods
     }
-    assert routes >= {("GET", path) for path in READS} | {("POST", path) for path in WRITES}
+    assert routes >= {("GET", path) for path in READS} | {("POST", path) for path in WRITES} | DATA
     assert {"AcquireBody", "Control", "Display", "Conflict"} <= set(
         document["components"]["schemas"]
     )
