@@ -110,7 +110,7 @@ def _read(env: Env, field: str, kind: object) -> Any:
             return env.float(name, validate=_POSITIVE)
         case "Destinations":
             return parse_destinations(name, env.list(name))
-        case "str":
+        case "str":  # upstream_template
             return _template(name, env.str(name))
         case _:
             return _ca_file(name, env.path(name))
@@ -135,9 +135,19 @@ def _ca_file(name: str, path: Path) -> Path:
 
 
 def _check_relations(settings: DisplaySettings) -> None:
+    if settings.upstream_template:
+        _check_template(settings)
     if settings.lease_seconds > MAX_LEASE_SECONDS:
         raise ConfigError("DISPLAY_LEASE_SECONDS", f"must be at most {MAX_LEASE_SECONDS}")
     if settings.fence_seconds <= settings.watch_seconds:
         raise ConfigError("DISPLAY_FENCE_SECONDS", "must be longer than DISPLAY_WATCH_SECONDS")
     if settings.backlog_cap_bytes <= settings.backlog_bytes:
         raise ConfigError("DISPLAY_BACKLOG_CAP_BYTES", "must be larger than DISPLAY_BACKLOG_BYTES")
+
+
+def _check_template(settings: DisplaySettings) -> None:
+    address = parse_url(settings.upstream_template.replace("{slug}", "desk"))
+    try:
+        settings.upstream_allow.check(address)
+    except UpstreamError as error:
+        raise ConfigError("DISPLAY_UPSTREAM_TEMPLATE", error.detail) from None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,21 +18,15 @@ from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.db.migrations.executor import MigrationExecutor
-from django.db.models.functions import Now
 
 from controlplane import leases, readiness
 from controlplane.exceptions import CredentialsRefused, UpstreamError, UpstreamTimeout
 from controlplane.management.commands import check_displays, serve
-from controlplane.models import DisplayStream, Role, Workspace, WorkspaceGrant
+from controlplane.models import Role, Workspace, WorkspaceGrant
 from tests.integration.people import (
     UPSTREAM,
-    agent,
     assert_free,
-    assert_held_by,
-    let_expire,
-    open_stream,
     tab,
-    view_of,
 )
 from tests.support.processes import ROOT
 from tests.support.timing import limit
@@ -125,6 +119,20 @@ def test_a_workspace_that_cannot_be_is_not_added(
     assert not Workspace.objects.exists()
 
 
+def test_without_an_address_the_template_is_needed(db: None, settings: Any) -> None:
+    assert "DISPLAY_UPSTREAM_TEMPLATE" in fails("add_workspace", "desk")[0]
+    assert not Workspace.objects.exists()
+    settings.DISPLAY = replace(settings.DISPLAY, upstream_template="tcp://{slug}.desktops:5900")
+    output = run("add_workspace", "desk")
+    assert output == "desk: added, tcp://desk.desktops:5900 (by the template)\n"
+    assert Workspace.objects.get().upstream_url == ""
+
+
+def test_a_change_without_an_address_keeps_it(desk: Workspace) -> None:
+    assert run("add_workspace", "desk", "--name", "New") == f"desk: changed, {UPSTREAM}\n"
+    assert Workspace.objects.get().name == "New"
+
+
 def test_a_password_file_that_cannot_be_read_is_named(db: None, tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     message, _ = fails("add_workspace", "d", "--upstream", UPSTREAM, "--password-file", missing)
@@ -176,160 +184,45 @@ def test_unknown_names_are_answered_with_the_known_ones(
     assert "createsuperuser" in message
 
 
-def test_an_unknown_role_is_refused(desk: Workspace, stranger: User) -> None:
-    assert "owner" in fails("grant", "desk", "stranger", "owner")[0]
+def test_a_grant_to_a_group_is_given_changed_and_revoked(desk: Workspace, stranger: User) -> None:
+    crew = Group.objects.create(name="crew")
+    stranger.groups.add(crew)
+    assert run("grant", "desk", "--group", "crew", "operator") == "desk: group crew is operator\n"
+    assert run("grant", "--group", "crew", "desk", "manager") == "desk: group crew is manager\n"
+    grant = WorkspaceGrant.objects.get()
+    assert (grant.group, grant.user, grant.role) == (crew, None, Role.MANAGER)
+    leases.acquire(desk, tab(stranger), ttl=300)
+    assert run("revoke", "desk", "--group", "crew") == "desk: group crew has no role any more\n"
+    assert_free(desk, reason="access_ended", epoch=1)
+    assert "no role of their own" in fails("revoke", "desk", "--group", "crew")[0]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("grant", "desk", "observer"),
+        ("grant", "--group", "crew", "desk", "stranger", "observer"),
+        ("revoke", "desk"),
+        ("revoke", "desk", "stranger", "--group", "crew"),
+    ],
+)
+def test_a_role_is_that_of_a_user_or_of_a_group(
+    command: tuple[str, ...], desk: Workspace, stranger: User
+) -> None:
+    Group.objects.create(name="crew")
+    assert "one of the two" in fails(*command)[0]
     assert not WorkspaceGrant.objects.exists()
 
 
-# --- leases ---------------------------------------------------------------------------------------
-def listed(*options: str) -> list[dict[str, Any]]:
-    rows = json.loads(run("leases", "--json", *options))
-    assert isinstance(rows, list)
-    return rows
+def test_an_unknown_group_is_answered_with_the_known_ones(desk: Workspace) -> None:
+    Group.objects.create(name="crew")
+    message, _ = fails("grant", "desk", "--group", "crews", "observer")
+    assert message == "No such group: crews. There are: crew. Add groups in the admin."
 
 
-def test_held_leases_are_listed(desk: Workspace, operator: User) -> None:
-    Workspace.objects.create(slug="another", name="Another")
-    leases.acquire(desk, tab(operator), ttl=300)
-    open_stream(desk, operator)
-    (row,) = listed()
-    assert {"workspace", "controller", "controlled_by", "epoch", "expires_at", "state"} <= set(row)
-    assert (row["workspace"], row["controller"], row["state"]) == ("desk", "user", "held")
-    assert (row["controlled_by"], row["epoch"]) == ("Olive Operator", 1)
-    assert (row["holder_connected"], 290 < row["remaining_seconds"] <= 300) == (True, True)
-    assert tab(operator).client_id not in json.dumps(row)
-    assert "held by Olive Operator (user, connected)" in run("leases")
-
-
-def test_the_states_of_all_leases_are_listed_by_slug(
-    desk: Workspace, operator: User, colleague: User
-) -> None:
-    for slug in ("a-free", "b-expired", "c-forced"):
-        workspace = Workspace.objects.create(slug=slug, name=slug, upstream_url=UPSTREAM)
-        WorkspaceGrant.objects.create(workspace=workspace, user=operator, role=Role.OPERATOR)
-    by_slug = {workspace.slug: workspace for workspace in Workspace.objects.all()}
-    for slug in ("b-expired", "c-forced"):
-        leases.acquire(by_slug[slug], tab(operator), ttl=300)
-    let_expire(by_slug["b-expired"])
-    leases.force_release(by_slug["c-forced"], by="Mary Manager", note="why")
-    leases.acquire(desk, agent(colleague), ttl=300)
-    rows = listed("--all")
-    assert [(row["workspace"], row["state"], row["controller"]) for row in rows] == [
-        ("a-free", "free", "none"),
-        ("b-expired", "expired", "none"),
-        ("c-forced", "ended: forced", "none"),
-        ("desk", "held", "agent"),
-    ]
-    assert [row["controlled_by"] for row in rows] == [None, None, None, "colleague"]
-    assert [row["workspace"] for row in listed()] == ["desk"]
-    text = run("leases", "--all")
-    assert "c-forced: ended: forced, epoch 1" in text
-    assert "held by colleague (agent, not connected)" in text
-
-
-def test_nothing_held_is_said_in_words_and_as_an_empty_list(desk: Workspace) -> None:
-    assert run("leases") == "Nobody has control of anything.\n"
-    assert listed() == []
-    assert len(listed("--all")) == 1
-
-
-# --- force_release --------------------------------------------------------------------------------
-@pytest.fixture
-def other(operator: User, colleague: User) -> Workspace:
-    """A second desk, which the colleague controls."""
-    workspace = Workspace.objects.create(slug="other", name="Other", upstream_url=UPSTREAM)
-    for user in (operator, colleague):
-        WorkspaceGrant.objects.create(workspace=workspace, user=user, role=Role.OPERATOR)
-    leases.acquire(workspace, tab(colleague), ttl=300)
-    return workspace
-
-
-def test_a_named_workspace_is_released_with_the_note(
-    desk: Workspace, other: Workspace, operator: User, colleague: User
-) -> None:
-    leases.acquire(desk, tab(operator), ttl=300)
-    output = run("force_release", "desk", "--note", "maintenance")
-    assert output.startswith("desk: released, Olive Operator had it for ")
-    assert_free(desk, reason="forced", epoch=1)
-    end = view_of(desk).last_end
-    assert end is not None
-    assert (end["by"], end["note"]) == ("the administrator", "maintenance")
-    assert_held_by(other, tab(colleague), epoch=1)
-
-
-def test_all_that_a_user_controls_is_released(
-    desk: Workspace, other: Workspace, operator: User, colleague: User
-) -> None:
-    leases.acquire(desk, tab(operator), ttl=300)
-    assert "other: released" in run("force_release", "--user", "colleague", "--note", "why")
-    assert_free(other, reason="forced", epoch=1)
-    assert_held_by(desk, tab(operator), epoch=1)
-
-
-def test_all_that_anybody_controls_is_released(
-    desk: Workspace, other: Workspace, operator: User
-) -> None:
-    leases.acquire(desk, agent(operator), ttl=300)
-    Workspace.objects.create(slug="free", name="Free")
-    rows = json.loads(run("force_release", "--all", "--note", "closing time", "--json"))
-    assert [(row["workspace"], row["released"], row["epoch"]) for row in rows] == [
-        ("desk", True, 1),
-        ("other", True, 1),
-    ]
-    assert [row["controlled_by"] for row in rows] == ["Olive Operator", "colleague"]
-    assert all(row["held_seconds"] >= 0 for row in rows)
-
-
-def test_several_workspaces_are_told_of_in_the_order_asked_for(
-    desk: Workspace, other: Workspace
-) -> None:
-    output = run("force_release", "other", "desk", "--note", "why")
-    first, second = output.splitlines()
-    assert first.startswith("other: released, colleague had it")
-    assert second == "desk: nobody had control"
-
-
-@pytest.mark.parametrize("form", [["desk"], ["--all"], ["--user", "operator"]])
-@pytest.mark.parametrize("as_json", [[], ["--json"]])
-def test_when_nobody_had_control_the_exit_code_says_so(
-    form: list[str], as_json: list[str], desk: Workspace, operator: User
-) -> None:
-    message, output = fails("force_release", *form, "--note", "why", *as_json)
-    assert message == "Nobody had control of any of these."
-    if as_json:
-        assert all(not row["released"] for row in json.loads(output))
-
-
-@pytest.mark.parametrize(
-    "form", [[], ["desk", "--all"], ["desk", "--user", "operator"], ["--all", "--user", "operator"]]
-)
-def test_exactly_one_way_to_choose_is_needed(
-    form: list[str], desk: Workspace, operator: User
-) -> None:
-    leases.acquire(desk, tab(operator), ttl=300)
-    assert "one of the three" in fails("force_release", *form, "--note", "why")[0]
-    assert_held_by(desk, tab(operator), epoch=1)
-
-
-@pytest.mark.parametrize(
-    ("note", "problem"),
-    [(["--note", " "], "say why"), ([], "--note"), (["--note", "x" * 501], "at most 500")],
-)
-def test_a_note_is_needed_and_must_fit(
-    note: list[str], problem: str, desk: Workspace, operator: User
-) -> None:
-    leases.acquire(desk, tab(operator), ttl=300)
-    assert problem in fails("force_release", "desk", *note)[0]
-    assert_held_by(desk, tab(operator), epoch=1)
-
-
-def test_nothing_is_released_when_one_name_is_wrong(
-    desk: Workspace, other: Workspace, colleague: User
-) -> None:
-    message, _ = fails("force_release", "other", "nowhere", "--note", "why")
-    assert message == "No such workspace: nowhere. There are: desk, other."
-    assert_held_by(other, tab(colleague), epoch=1)
-    assert "No such user" in fails("force_release", "--user", "nobody", "--note", "why")[0]
+def test_an_unknown_role_is_refused(desk: Workspace, stranger: User) -> None:
+    assert "owner" in fails("grant", "desk", "stranger", "owner")[0]
+    assert not WorkspaceGrant.objects.exists()
 
 
 # --- check_displays -------------------------------------------------------------------------------
@@ -401,7 +294,17 @@ def test_a_real_check_of_an_address_where_nobody_listens_is_remembered(desk: Wor
 @pytest.mark.django_db(transaction=True)
 def test_a_workspace_without_an_address_fails_at_its_first_step(desk: Workspace) -> None:
     Workspace.objects.update(upstream_url="")
-    assert fails("check_displays", "desk")[1].startswith("desk: failed at resolve: ")
+    message = fails("check_displays", "desk")[1]
+    assert message.startswith("desk: failed at resolve: it has no address. Run: manage.py")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_template_says_where_to_look_for_a_display(desk: Workspace, settings: Any) -> None:
+    settings.DISPLAY = replace(settings.DISPLAY, upstream_template="unix:///nowhere/{slug}.sock")
+    Workspace.objects.update(upstream_url="")
+    message = fails("check_displays", "desk")[1]
+    assert message.startswith("desk: failed at connect: ")
+    assert "/nowhere/desk.sock" in message
 
 
 # --- serve ----------------------------------------------------------------------------------------
@@ -584,12 +487,3 @@ def test_a_dial_of_the_command_closes_what_it_opened(
     monkeypatch.setattr(check_displays.desktops, "dial", dial)
     assert asyncio.run(check_displays._dial(desk)) == (800, 600, "here")
     assert closed == [True]
-
-
-def test_streams_that_are_closed_do_not_make_a_holder_connected(
-    desk: Workspace, operator: User
-) -> None:
-    leases.acquire(desk, tab(operator), ttl=300)
-    open_stream(desk, operator)
-    DisplayStream.objects.update(closed_at=Now())
-    assert listed()[0]["holder_connected"] is False

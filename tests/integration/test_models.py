@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -78,6 +79,17 @@ def test_a_display_is_configured_when_it_is_enabled_and_has_an_address(
 ) -> None:
     workspace = Workspace(**{"slug": "x", "name": "X", "upstream_url": UPSTREAM} | values)
     assert workspace.is_configured is expected
+
+
+def test_without_an_address_of_its_own_a_workspace_is_where_the_template_says(
+    settings: Any,
+) -> None:
+    own, bare = Workspace(slug="own", upstream_url=UPSTREAM), Workspace(slug="bare")
+    assert (bare.address, bare.shown_upstream, bare.is_configured) == ("", "", False)
+    settings.DISPLAY = replace(settings.DISPLAY, upstream_template="tcp://{slug}.desktops:5900")
+    assert (own.address, own.shown_upstream) == (UPSTREAM, UPSTREAM)
+    assert (bare.address, bare.is_configured) == ("tcp://bare.desktops:5900", True)
+    assert bare.shown_upstream == "tcp://bare.desktops:5900 (by the template)"
 
 
 @pytest.mark.parametrize(

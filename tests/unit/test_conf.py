@@ -77,6 +77,37 @@ def test_where_desktops_may_be_is_read_from_its_variable(
         load(env)
 
 
+@pytest.mark.parametrize(
+    "template",
+    ["tcp://{slug}.desktops:5900", "wss://gate.example/{slug}", "unix:///run/{slug}.sock"],
+)
+def test_where_desktops_without_an_address_are_is_read_from_its_variable(
+    template: str, env: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISPLAY_UPSTREAM_TEMPLATE", template)
+    assert load(env).upstream_template == template
+
+
+@pytest.mark.parametrize(
+    ("template", "problem"),
+    [
+        ("tcp://desktops:5900", "must hold {slug}"),
+        ("{slug}.desktops:5900", "must start with tcp://"),
+        ("tcp://gate:{slug}", "is not an address"),
+        ("tcp://me:secret@{slug}", "must not contain a user or a password"),
+        ("ws://169.254.169.254/{slug}", "DISPLAY_UPSTREAM_ALLOW"),
+    ],
+)
+def test_a_template_that_leads_nowhere_is_refused_by_name(
+    template: str, problem: str, env: Env, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISPLAY_UPSTREAM_TEMPLATE", template)
+    with pytest.raises(ConfigError, match="DISPLAY_UPSTREAM_TEMPLATE") as caught:
+        load(env)
+    assert problem in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_file_of_certificates_must_be_one(
     env: Env, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -1,10 +1,12 @@
-"""What several commands share: finding workspaces and users by name."""
+"""What several commands share: finding workspaces, users and groups by name."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable
+from typing import Any
 
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.core.management import CommandError
 
 from controlplane.models import Workspace
@@ -33,3 +35,27 @@ def find_user(username: str) -> User:
             f"No such user: {username}. Add users in the admin, or run: manage.py createsuperuser"
         )
     return user
+
+
+def find_group(name: str) -> Group:
+    """Return the group, or end the command with a sentence that lists those there are."""
+    group = Group.objects.filter(name=name).first()
+    if group is None:
+        known = ", ".join(Group.objects.values_list("name", flat=True)) or "none yet"
+        raise CommandError(f"No such group: {name}. There are: {known}. Add groups in the admin.")
+    return group
+
+
+def add_grantee(parser: argparse.ArgumentParser) -> None:
+    """Let a command take a user's name, or ``--group`` instead of it."""
+    parser.add_argument("user", nargs="?")
+    parser.add_argument("--group", help="the members of this group, instead of one user")
+
+
+def find_grantee(options: dict[str, Any]) -> dict[str, Any]:
+    """Return ``{"user": …}`` or ``{"group": …}``: the columns of the grant that is meant."""
+    if (options["user"] is None) == (options["group"] is None):
+        raise CommandError("Name a user, or a group with --group: one of the two.")
+    if options["group"] is not None:
+        return {"group": find_group(options["group"])}
+    return {"user": find_user(options["user"])}

@@ -9,6 +9,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management import BaseCommand, CommandError
 
+from controlplane import configuring
 from controlplane.models import Workspace
 
 
@@ -21,7 +22,9 @@ class Command(BaseCommand):
         """Declare the options of the contract."""
         parser.add_argument("slug")
         parser.add_argument(
-            "--upstream", required=True, help="tcp://…, unix:///…, ws://… or wss://…"
+            "--upstream",
+            help="tcp://…, unix:///…, ws://… or wss://…; may be left out where "
+            "DISPLAY_UPSTREAM_TEMPLATE says where desktops are",
         )
         parser.add_argument("--name", help="what people see; the slug if left out")
         parser.add_argument(
@@ -42,10 +45,13 @@ class Command(BaseCommand):
         workspace = Workspace.objects.filter(slug=options["slug"]).first()
         verb = "changed" if workspace else "added"
         workspace = workspace or Workspace(slug=options["slug"], name=options["slug"])
-        workspace.point_to(options["upstream"])
+        if options["upstream"] is not None:
+            workspace.point_to(options["upstream"])
         workspace.name = options["name"] or workspace.name
         _read_secrets(workspace, options)
         _validate(workspace)
+        if not workspace.address:
+            raise CommandError("--upstream: where is it? DISPLAY_UPSTREAM_TEMPLATE does not say.")
         workspace.save()
         self.stdout.write(f"{workspace.slug}: {verb}, {workspace.shown_upstream}")
 
@@ -76,5 +82,4 @@ def _validate(workspace: Workspace) -> None:
     try:
         workspace.full_clean()
     except ValidationError as error:
-        problems = (f"{field}: {' '.join(texts)}" for field, texts in error.message_dict.items())
-        raise CommandError("; ".join(problems)) from None
+        raise CommandError(configuring.sentence(error)) from None

@@ -35,12 +35,22 @@ class Command(BaseCommand):
 
     def _check(self, workspace: Workspace) -> bool:
         try:
+            _check_address(workspace)
             width, height, name = asyncio.run(_dial(workspace))
         except UpstreamError as error:
             self.stdout.write(f"{workspace.slug}: failed at {error.step}: {error.detail}")
             return False
         self.stdout.write(f"{workspace.slug}: ready, {width}×{height}, “{name}”")
         return True
+
+
+def _check_address(workspace: Workspace) -> None:
+    if not workspace.address:
+        raise UpstreamError(
+            "resolve",
+            f"it has no address. Run: manage.py add_workspace {workspace.slug} --upstream URL; "
+            "or set DISPLAY_UPSTREAM_TEMPLATE",
+        )
 
 
 async def _dial(workspace: Workspace) -> tuple[int, int, str]:

@@ -14,13 +14,13 @@ from controlplane.presenters import Json, LeaseView
 
 
 class Command(BaseCommand):
-    """Lists the leases that are held; with ``--all``, every workspace's."""
+    """Lists the leases that are held or closed; with ``--all``, every workspace's."""
 
-    help = "List who has control."
+    help = "List who has control, and what is closed to it."
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the options of the contract."""
-        parser.add_argument("--all", action="store_true", help="also workspaces nobody controls")
+        parser.add_argument("--all", action="store_true", help="also those that are free")
         parser.add_argument("--json", action="store_true")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -29,7 +29,7 @@ class Command(BaseCommand):
         rows = [
             describe(workspaces[pk], view)
             for pk, view in presenters.read(workspaces).items()
-            if options["all"] or view.is_held
+            if options["all"] or view.is_held or view.lease.closed_at
         ]
         rows.sort(key=lambda row: row["workspace"])
         if options["json"]:
@@ -54,10 +54,18 @@ def describe(workspace: Workspace, view: LeaseView) -> Json:
         "remaining_seconds": round(view.remaining, 1),
         "holder_connected": view.is_holder_connected if view.is_held else None,
         "state": presenters.state(view),
+        "closed_at": presenters.iso(lease.closed_at),
+        "closed_by": lease.closed_by or None,
+        "closed_note": lease.closed_note or None,
     }
 
 
 def _line(row: Json) -> str:
+    if row["state"] == "closed":
+        return (
+            f"{row['workspace']}: closed by {row['closed_by']} (“{row['closed_note']}”), "
+            f"epoch {row['epoch']}"
+        )
     if row["state"] != "held":
         return f"{row['workspace']}: {row['state']}, epoch {row['epoch']}"
     presence = "connected" if row["holder_connected"] else "not connected"
