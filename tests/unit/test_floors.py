@@ -39,7 +39,7 @@ FLOORS = (
     (
         *("events", "access", "apitokens", "backends", "leases", "presenters", "tokens"),
         *("handovers", "driving", "verdicts", "desktops", "sweeping", "watch"),
-        *("housekeeping", "readiness", "configuring", "registration", "eventlog", "configuring", "registration"),
+        *("housekeeping", "readiness", "configuring", "registration", "eventlog"),
     ),
     # 4: HTTP and websockets in
     (
