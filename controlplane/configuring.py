@@ -8,6 +8,7 @@ then the workspace's, so that no two transactions wait for each other.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -124,3 +125,19 @@ def _differs(before: Any, after: Any) -> bool:
 def sentence(error: ValidationError) -> str:
     """Return what was wrong, each problem with the name of its field."""
     return "; ".join(f"{field}: {' '.join(texts)}" for field, texts in error.message_dict.items())
+
+
+def read_secret(name: str, path: Path) -> str:
+    """Return the secret ``name`` from its file: the first line, or all of them of the headers.
+
+    Raises ValueError with what is wrong with the file, and nothing that is in it.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise ValueError(error.strerror) from None
+    except UnicodeDecodeError:
+        raise ValueError("it is not text") from None
+    if not lines or not lines[0]:
+        raise ValueError("its first line is empty")
+    return "\n".join(lines) if name == "upstream_headers" else lines[0]

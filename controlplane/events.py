@@ -107,6 +107,13 @@ def announce_access() -> None:
 
 
 def _announce(message: dict[str, object]) -> None:
+    """Send after commit; once, however often a transaction has the same to say."""
+    connection = transaction.get_connection()
+    within = set(connection.savepoint_ids)
+    for savepoints, waiting, _ in connection.run_on_commit:
+        # One in a savepoint that may still be undone alone is none for what is outside of it.
+        if getattr(waiting, "args", None) == (message,) and savepoints <= within:
+            return
     transaction.on_commit(partial(_broker.send, message))
 
 

@@ -5,6 +5,7 @@ websocket close codes, ``api.py`` to HTTP statuses.
 
     ControlPlaneError
     ├── ConfigError            a setting has a bad value
+    ├── WorkspaceFileError     a file with workspaces cannot be understood, or carried out
     ├── ProtocolError          the browser broke RFB or the display protocol
     ├── TooSlow                the browser is silent, or does not keep up with its desktop
     ├── UpstreamError          the desktop could not be reached or did not behave
@@ -38,6 +39,20 @@ class ConfigError(ControlPlaneError):
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(f"{name}: {problem}")
         self.name = name
+        self.problem = problem
+
+
+class WorkspaceFileError(ControlPlaneError):
+    """A file with workspaces cannot be carried out; says in which line, and where in it, and why.
+
+    ``place`` is empty where the file as a whole is meant.
+    """
+
+    def __init__(self, file: str, line: int, place: str, problem: str) -> None:
+        super().__init__(": ".join(filter(None, [f"{file}:{line}", place, problem])))
+        self.file = file
+        self.line = line
+        self.place = place
         self.problem = problem
 
 

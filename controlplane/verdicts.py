@@ -107,7 +107,9 @@ def examine(
         _stamp(questions, only_drivers=not is_poll)
         found = _Pass(questions)
         found.clear_those_who_let_go()
-        return {each: refused.get(each) or found.verdict(each) for each in questions}
+        return {
+            each: found.gone(each) or refused.get(each) or found.verdict(each) for each in questions
+        }
 
 
 class _Pass:
@@ -136,11 +138,15 @@ class _Pass:
         self._newest_transition = cache(_newest_transition)
         self._newest_about_requests = cache(_newest_about_requests)
 
+    def gone(self, question: Question) -> Verdict | None:
+        """Whether its workspace is no more; that its user lost access to it then says nothing."""
+        if question.workspace_id in self._views:
+            return None
+        return Verdict(end=(CloseCode.MISSING, "This workspace no longer exists."))
+
     def verdict(self, question: Question) -> Verdict:
-        """Judge one stream."""
-        view = self._views.get(question.workspace_id)
-        if view is None:
-            return Verdict(end=(CloseCode.MISSING, "This workspace no longer exists."))
+        """Judge one stream of a workspace that there is."""
+        view = self._views[question.workspace_id]
         if not view.lease.workspace.is_configured:
             return Verdict(end=(CloseCode.MISSING, "The display of this workspace is not enabled."))
         end = self._end_of_stream(question)

@@ -242,7 +242,7 @@ def test_other_tabs_and_other_people_do_not_supersede(
 def test_a_workspace_that_is_gone_ends_its_streams(asked: Question, desk: Workspace) -> None:
     desk.delete()
     assert_ended(look(asked), CloseCode.MISSING)
-    assert_ended(look(asked, checks_access=True), CloseCode.FORBIDDEN)  # nor is there a grant
+    assert_ended(look(asked, checks_access=True), CloseCode.MISSING)  # though no grant is left
 
 
 @pytest.mark.parametrize("change", [{"enabled": False}, {"upstream_url": ""}])

@@ -40,6 +40,7 @@ FLOORS = (
         *("events", "access", "apitokens", "backends", "leases", "presenters", "tokens"),
         *("handovers", "driving", "verdicts", "desktops", "sweeping", "watch"),
         *("housekeeping", "readiness", "configuring", "registration", "eventlog"),
+        *("workspacefiles", "workspacesync"),
     ),
     # 4: HTTP and websockets in
     (

@@ -56,26 +56,25 @@ class Command(BaseCommand):
         self.stdout.write(f"{workspace.slug}: {verb}, {workspace.shown_upstream}")
 
 
+_FILES = {
+    "password_file": "vnc_password",
+    "query_file": "upstream_query",
+    "headers_file": "upstream_headers",
+}
+
+
 def _read_secrets(workspace: Workspace, options: dict[str, Any]) -> None:
-    if options["password_file"]:
-        workspace.vnc_password = _lines("--password-file", options["password_file"])[0]
-    if options["query_file"]:
-        workspace.upstream_query = _lines("--query-file", options["query_file"])[0].lstrip("?")
-    if options["headers_file"]:
-        workspace.upstream_headers = "\n".join(_lines("--headers-file", options["headers_file"]))
+    for option, name in _FILES.items():
+        if options[option]:
+            setattr(workspace, name, _secret(option, name, options[option]))
+    workspace.upstream_query = workspace.upstream_query.lstrip("?")
 
 
-def _lines(option: str, path: Path) -> list[str]:
-    """Return the lines of a file whose first one is not empty."""
+def _secret(option: str, name: str, path: Path) -> str:
     try:
-        lines = path.read_text().splitlines()
-    except OSError as error:
-        raise CommandError(f"{option} {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise CommandError(f"{option} {path}: it is not text") from None
-    if not lines or not lines[0]:
-        raise CommandError(f"{option} {path}: its first line is empty")
-    return lines
+        return configuring.read_secret(name, path)
+    except ValueError as error:
+        raise CommandError(f"--{option.replace('_', '-')} {path}: {error}") from None
 
 
 def _validate(workspace: Workspace) -> None:
