@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from functools import partial
 
@@ -106,14 +109,28 @@ def announce_access() -> None:
     _announce({"type": "access"})
 
 
+@contextmanager
+def announcing_once() -> Iterator[None]:
+    """Within it, each notice goes out once, however often it is announced.
+
+    For one transaction that changes many rows, and that commits as a whole or not at all.
+    """
+    token = _announced.set([])
+    try:
+        yield
+    finally:
+        _announced.reset(token)
+
+
+_announced: ContextVar[list[dict[str, object]] | None] = ContextVar("announced", default=None)
+
+
 def _announce(message: dict[str, object]) -> None:
-    """Send after commit; once, however often a transaction has the same to say."""
-    connection = transaction.get_connection()
-    within = set(connection.savepoint_ids)
-    for savepoints, waiting, _ in connection.run_on_commit:
-        # One in a savepoint that may still be undone alone is none for what is outside of it.
-        if getattr(waiting, "args", None) == (message,) and savepoints <= within:
+    announced = _announced.get()
+    if announced is not None:
+        if message in announced:
             return
+        announced.append(message)
     transaction.on_commit(partial(_broker.send, message))
 
 

@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
-from controlplane import configuring
+from controlplane import configuring, events
 from controlplane.models import SECRET_FIELDS, DisplayControlLease, Workspace, WorkspaceGrant
 from controlplane.workspacefiles import Wanted, WorkspaceFile
 
@@ -21,7 +21,7 @@ def carry_out(file: WorkspaceFile, *, prune: bool = False, dry_run: bool = False
     undoes it. Raises WorkspaceFileError, and changes nothing, where something cannot be.
     """
     try:
-        with transaction.atomic():
+        with events.announcing_once(), transaction.atomic():
             changes = list(_carry_out(file, prune))
             transaction.set_rollback(dry_run)
     except IntegrityError:

@@ -1,21 +1,24 @@
-"""Who has control of what, and ending it."""
+"""Who has control of what, and ending it, closing it, opening it again."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin import helpers
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 
 from controlplane import access, leases, presenters
-from controlplane.admin.shared import ReadOnlyAdmin
+from controlplane.admin.shared import ReadOnlyAdmin, ask
 from controlplane.api.auth import ip_of, user_of
-from controlplane.models import MAX_NOTE_LENGTH, DisplayControlLease
+from controlplane.models import MAX_NOTE_LENGTH, Controller, DisplayControlLease
 from controlplane.presenters import LeaseView
+
+_HELD = Q(ended_at=None, expires_at__gt=Now())
 
 
 class NoteForm(forms.Form):
@@ -24,9 +27,70 @@ class NoteForm(forms.Form):
     note = forms.CharField(max_length=MAX_NOTE_LENGTH, widget=forms.TextInput(attrs={"size": 60}))
 
 
+class _StateFilter(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer the states."""
+        return [("held", "held"), ("closed", "closed"), ("free", "free, or run out")]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[DisplayControlLease]
+    ) -> QuerySet[DisplayControlLease]:
+        """Keep those in the state."""
+        match self.value():
+            case "held":
+                return queryset.filter(_HELD)
+            case "closed":
+                return queryset.filter(closed_at__isnull=False)
+            case "free":
+                return queryset.filter(~_HELD, closed_at=None)
+        return queryset
+
+
+class _ControllerFilter(admin.SimpleListFilter):
+    title = "controller"
+    parameter_name = "controller"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer the kinds of holders."""
+        return [(Controller.USER, "a person"), (Controller.AGENT, "an agent")]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[DisplayControlLease]
+    ) -> QuerySet[DisplayControlLease]:
+        """Keep those that such a holder has now: an end that nobody has noted is one, too."""
+        kind = self.value()
+        return queryset.filter(_HELD, controller=kind) if kind else queryset
+
+
+class _ConnectedFilter(admin.SimpleListFilter):
+    title = "holder"
+    parameter_name = "connected"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer both."""
+        return [("yes", "connected"), ("no", "not connected")]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[DisplayControlLease]
+    ) -> QuerySet[DisplayControlLease]:
+        """Keep what is held by somebody whose stream is alive, or is not."""
+        lately = Now() - timedelta(seconds=presenters.STALE_STREAM_SECONDS)
+        is_connected = Q(holder_stamped_at__gt=lately)
+        match self.value():
+            case "yes":
+                return queryset.filter(_HELD, is_connected)
+            case "no":
+                is_silent = Q(holder_stamped_at=None) | Q(holder_stamped_at__lte=lately)
+                return queryset.filter(_HELD, is_silent)
+        return queryset
+
+
 @admin.register(DisplayControlLease)
 class LeaseAdmin(ReadOnlyAdmin):
-    """Who has control of what; the action ends it."""
+    """Who has control of what; the actions end it, close it, and open it again."""
 
     list_display = [
         "workspace",
@@ -38,8 +102,9 @@ class LeaseAdmin(ReadOnlyAdmin):
         "state",
     ]
     list_select_related = ["workspace", "holder"]
+    list_filter = [_StateFilter, _ControllerFilter, _ConnectedFilter]
     search_fields = ["workspace__name", "workspace__slug", "holder__username"]
-    actions = ["force_release"]
+    actions = ["force_release", "close", "open_again"]
     exclude = ["client_id", "login"]  # never shown: a client_id is its holder's secret
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DisplayControlLease]:
@@ -59,7 +124,7 @@ class LeaseAdmin(ReadOnlyAdmin):
 
     @admin.display(description="state")
     def state(self, lease: DisplayControlLease) -> str:
-        """Tell held, expired, or how it ended."""
+        """Tell held, closed, expired, or how it ended."""
         return presenters.state(_view(lease))
 
     def has_force_permission(self, request: HttpRequest) -> bool:
@@ -71,14 +136,17 @@ class LeaseAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, chosen: QuerySet[DisplayControlLease]
     ) -> HttpResponse | None:
         """Ask for a note, then end the chosen leases."""
-        form = NoteForm(request.POST if "apply" in request.POST else None)
-        if not form.is_valid():
-            return self._ask_for_note(request, chosen, form)
-        by, note = access.display_name(user_of(request)), form.cleaned_data["note"]
-        results = [
-            leases.force_release(lease.workspace, by=by, note=note, ip=ip_of(request))
-            for lease in chosen
-        ]
+        results, page = self._end_with_note(
+            request,
+            chosen,
+            leases.force_release,
+            action="force_release",
+            title="Force-release: why?",
+            explanation="These will be ended. The holder reads your note.",
+            button="Force-release",
+        )
+        if page:
+            return page
         self.message_user(
             request,
             f"{sum(results)} ended; {results.count(False)} had no holder.",
@@ -86,18 +154,50 @@ class LeaseAdmin(ReadOnlyAdmin):
         )
         return None
 
-    def _ask_for_note(
-        self, request: HttpRequest, chosen: QuerySet[DisplayControlLease], form: NoteForm
-    ) -> HttpResponse:
-        context = {
-            **self.admin_site.each_context(request),
-            "title": "Force-release: why?",
-            "form": form,
-            "leases": chosen,
-            "opts": self.model._meta,
-            "action_checkbox_name": helpers.ACTION_CHECKBOX_NAME,
-        }
-        return render(request, "admin/controlplane/force_release.html", context)
+    @admin.action(description="Force-release and close", permissions=["force"])
+    def close(
+        self, request: HttpRequest, chosen: QuerySet[DisplayControlLease]
+    ) -> HttpResponse | None:
+        """Ask for a note, then end the chosen leases and let nobody have them."""
+        results, page = self._end_with_note(
+            request,
+            chosen,
+            leases.close,
+            action="close",
+            title="Force-release and close: why?",
+            explanation="Control of these will be ended, and nobody, agents included, can have it "
+            "until you open them again. The holder, and whoever wants control, reads your note.",
+            button="Force-release and close",
+        )
+        if page:
+            return page
+        self.message_user(request, f"{len(results)} closed; {sum(results)} had a holder.")
+        return None
+
+    @admin.action(description="Open again", permissions=["force"])
+    def open_again(self, request: HttpRequest, chosen: QuerySet[DisplayControlLease]) -> None:
+        """Let control of the chosen be had again."""
+        by, ip = access.display_name(user_of(request)), ip_of(request)
+        opened = [leases.open_again(lease.workspace, by=by, ip=ip) for lease in chosen]
+        self.message_user(
+            request,
+            f"{sum(opened)} opened; {opened.count(False)} had not been closed.",
+            messages.SUCCESS if any(opened) else messages.WARNING,
+        )
+
+    def _end_with_note(
+        self,
+        request: HttpRequest,
+        chosen: QuerySet[DisplayControlLease],
+        end: Callable[..., bool],
+        **page: str,
+    ) -> tuple[list[bool], HttpResponse | None]:
+        """Return whether each had a holder; before there is a note, the page that asks for it."""
+        form = NoteForm(request.POST if "apply" in request.POST else None)
+        if not form.is_valid():
+            return [], ask(self, request, chosen, form=form, **page)
+        by, note = access.display_name(user_of(request)), form.cleaned_data["note"]
+        return [end(lease.workspace, by=by, note=note, ip=ip_of(request)) for lease in chosen], None
 
 
 def _view(lease: Any) -> LeaseView:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
-from django.http import HttpRequest
+from django.contrib.admin import helpers
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 
 from controlplane.models import DisplayControlLease, DisplayStream
 
@@ -34,3 +38,32 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in t
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Nobody deletes."""
         return False
+
+
+def ask(
+    model_admin: admin.ModelAdmin[Any],
+    request: HttpRequest,
+    chosen: QuerySet[Any],
+    *,
+    action: str,
+    title: str,
+    explanation: str,
+    button: str,
+    form: forms.Form | None = None,
+) -> HttpResponse:
+    """Show the page that an action asks with: what it is about to do, to what, and its form.
+
+    Its button sends the action again, with ``apply``.
+    """
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "title": title,
+        "explanation": explanation,
+        "chosen": chosen,
+        "form": form,
+        "action": action,
+        "button": button,
+        "opts": model_admin.model._meta,
+        "action_checkbox_name": helpers.ACTION_CHECKBOX_NAME,
+    }
+    return render(request, "admin/controlplane/action.html", context)

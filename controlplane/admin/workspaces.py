@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django import forms
 from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import path
 
-from controlplane.admin.shared import TakesRowsAlong
+from controlplane import configuring, registration, workspacefiles
+from controlplane.admin.imports import ImportView
+from controlplane.admin.shared import TakesRowsAlong, ask
 from controlplane.models import (
     SECRET_FIELDS,
     Workspace,
@@ -38,7 +46,7 @@ class WorkspaceForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in th
 
     class Meta:
         model = Workspace
-        fields = ["name", "slug", "upstream_url", "enabled"]
+        fields = ["name", "slug", "upstream_url", "enabled", "idle_seconds", "max_hold_seconds"]
 
     def clean_new_query(self) -> str:
         """Take it with or without its question mark."""
@@ -83,5 +91,71 @@ class WorkspaceAdmin(TakesRowsAlong, admin.ModelAdmin):  # type: ignore[type-arg
     list_display = ["name", "slug", "shown_upstream", "enabled", "display_status"]
     list_filter = ["enabled", "display_status"]
     search_fields = ["name", "slug", "upstream_url"]
-    readonly_fields = ["shown_upstream", "display_status", "display_checked_at"]
+    readonly_fields = [
+        "shown_upstream",
+        "upstream_version",
+        "display_status",
+        "display_checked_at",
+        "registers",
+    ]
     prepopulated_fields = {"slug": ["name"]}
+    actions = ["export", "make_registration_tokens"]
+
+    @admin.display(description="reports its address", boolean=True)
+    def registers(self, workspace: Workspace) -> bool:
+        """Tell whether there is a registration token."""
+        return workspace.registration_digest is not None
+
+    def delete_model(self, request: HttpRequest, obj: Workspace) -> None:
+        """Remove it as the API does."""
+        configuring.remove(obj.slug)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Workspace]) -> None:
+        """Remove each as the API does."""
+        for workspace in queryset:
+            configuring.remove(workspace.slug)
+
+    def get_urls(self) -> list[Any]:
+        """Add the page that imports a file."""
+        view = self.admin_site.admin_view(ImportView.as_view(model_admin=self))
+        return [path("import/", view, name="controlplane_workspace_import"), *super().get_urls()]
+
+    def has_file_permission(self, request: HttpRequest) -> bool:
+        """Only superusers: a file holds all settings and grants."""
+        return request.user.is_superuser
+
+    @admin.action(description="Export as a file", permissions=["file"])
+    def export(self, request: HttpRequest, chosen: QuerySet[Workspace]) -> HttpResponse:
+        """Send the chosen ones with their grants, and without secrets."""
+        rows = chosen.prefetch_related("grants__user", "grants__group").order_by("slug")
+        headers = {"Content-Disposition": 'attachment; filename="workspaces.yaml"'}
+        text = workspacefiles.write(rows)
+        return HttpResponse(text, content_type="application/yaml", headers=headers)
+
+    @admin.action(description="New registration token", permissions=["change"])
+    def make_registration_tokens(
+        self, request: HttpRequest, chosen: QuerySet[Workspace]
+    ) -> HttpResponse:
+        """Ask, then make a token for each and show them: the only time."""
+        if "apply" not in request.POST:
+            return ask(
+                self,
+                request,
+                chosen,
+                action="make_registration_tokens",
+                title="New registration token",
+                explanation="With its token a desktop reports its own address. A new one voids the "
+                "former one of its workspace:",
+                button="Make and show",
+            )
+        tokens = []
+        for workspace in chosen:
+            tokens.append((workspace, registration.new_token(workspace)))
+            self.log_change(request, workspace, "Made a new registration token.")
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "New registration tokens",
+            "tokens": tokens,
+            "opts": self.model._meta,
+        }
+        return render(request, "admin/controlplane/registration_tokens.html", context)

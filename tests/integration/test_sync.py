@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 
 from controlplane import configuring, events, leases, workspacefiles
 from controlplane.exceptions import WorkspaceFileError
@@ -319,25 +319,3 @@ def test_however_much_changes_the_same_notice_goes_out_once(
     with django_capture_on_commit_callbacks(execute=True):
         sync(directory, "workspaces: {desk: {grants: {}}}", "--dry-run")
     assert sent == []
-
-
-def test_a_notice_that_is_undone_with_its_savepoint_does_not_stand_for_another(
-    sent: list[dict[str, Any]],
-    db: None,
-    django_capture_on_commit_callbacks: Callable[..., AbstractContextManager[Any]],
-) -> None:
-    with django_capture_on_commit_callbacks(execute=True):
-        for fails_inside in (True, False):
-            with transaction.atomic():
-                events.announce_access()
-                transaction.set_rollback(fails_inside)
-    assert sent == [{"type": "access"}]
-    sent.clear()
-    with django_capture_on_commit_callbacks(execute=True), transaction.atomic():
-        with transaction.atomic():
-            events.announce_access()
-            transaction.set_rollback(True)
-        events.announce_access()
-        events.announce_look(1)
-        events.announce_look(2)
-    assert [message["type"] for message in sent] == ["access", "look", "look"]
