@@ -34,6 +34,11 @@ class ApiClient:
         headers = {"X-CSRFToken": self._http.cookies["csrftoken"], "Referer": self.base}
         return Answer(self._http.post(path, headers=headers, **options))
 
+    def call(self, method: str, path: str, **options: Any) -> Answer:
+        """Send a request of any method with the CSRF token."""
+        headers = {"X-CSRFToken": self._http.cookies["csrftoken"], "Referer": self.base}
+        return Answer(self._http.request(method, path, headers=headers, **options))
+
     def close(self) -> None:
         """Close the connections, without logging out."""
         self._http.close()
