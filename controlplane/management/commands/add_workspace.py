@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.core.management import BaseCommand, CommandError
 
 from controlplane import configuring
-from controlplane.models import Workspace
+from controlplane.models import SECRET_FIELDS, Workspace
 
 
 class Command(BaseCommand):
@@ -56,25 +56,22 @@ class Command(BaseCommand):
         self.stdout.write(f"{workspace.slug}: {verb}, {workspace.shown_upstream}")
 
 
-_FILES = {
-    "password_file": "vnc_password",
-    "query_file": "upstream_query",
-    "headers_file": "upstream_headers",
-}
+_KINDS = ("password", "query", "headers")  # in the order of SECRET_FIELDS
 
 
 def _read_secrets(workspace: Workspace, options: dict[str, Any]) -> None:
-    for option, name in _FILES.items():
-        if options[option]:
-            setattr(workspace, name, _secret(option, name, options[option]))
+    for name, kind in zip(SECRET_FIELDS, _KINDS, strict=True):
+        path = options[f"{kind}_file"]
+        if path:
+            setattr(workspace, name, _secret(name, f"--{kind}-file", path))
     workspace.upstream_query = workspace.upstream_query.lstrip("?")
 
 
-def _secret(option: str, name: str, path: Path) -> str:
+def _secret(name: str, option: str, path: Path) -> str:
     try:
         return configuring.read_secret(name, path)
     except ValueError as error:
-        raise CommandError(f"--{option.replace('_', '-')} {path}: {error}") from None
+        raise CommandError(f"{option} {path}: {error}") from None
 
 
 def _validate(workspace: Workspace) -> None:
