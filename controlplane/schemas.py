@@ -9,7 +9,13 @@ from ninja import Field, Schema
 from pydantic import BeforeValidator, ConfigDict, WithJsonSchema
 
 from controlplane import conf
-from controlplane.models import CLIENT_ID_PATTERN, MAX_MESSAGE_LENGTH, MAX_NOTE_LENGTH
+from controlplane.models import (
+    CLIENT_ID_PATTERN,
+    MAX_LIMIT_SECONDS,
+    MAX_MESSAGE_LENGTH,
+    MAX_NOTE_LENGTH,
+    MIN_LIMIT_SECONDS,
+)
 
 ClientId = Field(
     pattern=CLIENT_ID_PATTERN,
@@ -37,6 +43,15 @@ TimeToLive = Annotated[
         }
     ),
 ]
+# These are judged by the models, for the admin and for files as well (configuring.py).
+LimitSeconds = Annotated[
+    Whole,
+    WithJsonSchema({"type": "integer", "minimum": MIN_LIMIT_SECONDS, "maximum": MAX_LIMIT_SECONDS}),
+]
+Name = Annotated[
+    str, WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 200, "pattern": NO_NUL})
+]
+Text = Annotated[str, WithJsonSchema({"type": "string", "pattern": NO_NUL})]
 
 
 class _Body(Schema):
@@ -109,20 +124,22 @@ class SessionBody(_Body):
 class SettingsBody(_Body):
     """What is known of a workspace. Secrets are stored encrypted, and never come back."""
 
-    name: str = Field("", description="What people see; the workspace's id if left out.")
-    upstream_url: str = Field(
+    name: Name = Field(
+        default_factory=str, description="What people see; the workspace's id if left out."
+    )
+    upstream_url: Text = Field(
         "",
         description="tcp://host:port or unix:///path of a VNC server; ws://, wss:// of websockify. "
         "A query in it is kept as upstream_query. Empty: where DISPLAY_UPSTREAM_TEMPLATE says.",
     )
-    vnc_password: str = ""
-    upstream_query: str = Field("", description="For websockify's token plugins: token=….")
-    upstream_headers: str = Field("", description="Lines of “Name: value” for websockify.")
+    vnc_password: Text = ""
+    upstream_query: Text = Field("", description="For websockify's token plugins: token=….")
+    upstream_headers: Text = Field("", description="Lines of “Name: value” for websockify.")
     enabled: bool = True
-    idle_seconds: int | None = Field(
+    idle_seconds: LimitSeconds | None = Field(
         None, description="Control ends after so long without input; null: never."
     )
-    max_hold_seconds: int | None = Field(
+    max_hold_seconds: LimitSeconds | None = Field(
         None, description="Control ends after so long in all; null: never."
     )
 
@@ -133,7 +150,7 @@ class RegisterBody(_Body):
     upstream_url: str | None = Field(
         None, description="tcp://, ws:// or wss://; a query in it is stored as a secret."
     )
-    port: int | None = Field(
+    port: Whole | None = Field(
         None,
         ge=1,
         le=65535,

@@ -7,7 +7,7 @@ from ninja import Router
 from ninja.errors import AuthenticationError
 from ninja.security import HttpBearer
 
-from controlplane import registration, schemas
+from controlplane import ratelimits, registration, schemas
 from controlplane.api.auth import ip_of
 from controlplane.api.errors import FAILURES
 from controlplane.exceptions import InvalidRequest
@@ -24,9 +24,11 @@ class RegistrationBearer(HttpBearer):
 
     def authenticate(self, request: HttpRequest, token: str) -> Workspace:
         """Return the workspace; 401 where there is none, or the token is another's."""
-        match = request.resolver_match
+        address, match = request.META.get("REMOTE_ADDR") or "", request.resolver_match
+        ratelimits.check_bad_tokens(address)
         workspace = registration.find(match.kwargs["slug"], token) if match else None
         if workspace is None:
+            ratelimits.count_bad_token(address)
             raise AuthenticationError
         return workspace
 

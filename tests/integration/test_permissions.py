@@ -16,7 +16,7 @@ from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.test import Client
 
-from controlplane import handovers, leases
+from controlplane import configuring, handovers, leases
 from controlplane.leases import Holder
 from controlplane.models import Controller, ControlRequest, Role, Workspace
 from tests.integration.people import CSRF, OTHER_TAB, THIS_TAB, person, tab
@@ -137,6 +137,12 @@ def asked_for(desk: Workspace, caller: Caller) -> dict[str, Any]:
     return {"epoch": 1, "request": ControlRequest.objects.get().pk}
 
 
+def removed(desk: Workspace, caller: Caller) -> dict[str, Any]:
+    """There is no such workspace."""
+    configuring.remove(desk.slug)
+    return {}
+
+
 @dataclass
 class Call:
     """What a row's call sends; ``prepare`` brings about its case and returns more of the body."""
@@ -149,6 +155,12 @@ TAB = {"client_id": THIS_TAB}
 FORCE = TAB | {"force": True, "note": "why"}
 CALLS = {
     "GET /api/workspaces": Call(),
+    "GET /api/workspaces/{slug}": Call(),
+    "PUT /api/workspaces/{slug}": Call({}),
+    "PUT /api/workspaces/{slug} (there is none yet)": Call({}, removed),
+    "PATCH /api/workspaces/{slug}": Call({"name": "Renamed"}),
+    "DELETE /api/workspaces/{slug}": Call(),
+    "POST /api/workspaces/{slug}/register": Call({}),
     "GET /api/workspaces/{slug}/display": Call(),
     f"GET {CONTROL}": Call(),
     "POST /api/workspaces/{slug}/display/session": Call(TAB),

@@ -131,6 +131,14 @@ def test_a_wrong_token_is_401_and_does_not_tell_whether_there_is_such_a_workspac
     assert address() == "tcp://127.0.0.1:5999"
 
 
+def test_whoever_guesses_is_not_listened_to_any_more(token: str) -> None:
+    statuses = {register("dreg_guess").status_code for _ in range(200)}
+    assert statuses == {401, 429}
+    refused = assert_error(register(token), 429, "too_many_requests")
+    assert "Try again" in refused["error"]["message"]
+    ok(register(token, ip="192.0.2.8"))
+
+
 def test_a_registration_token_opens_nothing_else(token: str, desk: Workspace) -> None:
     headers = {"Authorization": f"Bearer {token}"}
     for path in ("/api/workspaces", "/api/workspaces/desk"):

@@ -31,6 +31,7 @@ from tests.integration.people import (
     person,
     tab,
 )
+from tests.integration.programs import Program, token
 from tests.integration.test_api import assert_error, assert_invalid, body_of, ok
 from tests.support.timing import limit
 
@@ -44,20 +45,9 @@ def office(admin: User) -> Browser:
     return Browser(admin)
 
 
-class Program:
-    """A program that calls with a token."""
-
-    def __init__(self, text: str) -> None:
-        self._browser = Browser()
-        self._headers = {"Authorization": f"Bearer {text}", "X-CSRFToken": ""}
-
-    def send(self, method: str, path: str, body: object = None) -> HttpResponse:
-        return self._browser.send(method, path, body, **self._headers)
-
-
 def program(*scopes: str, workspaces: list[Workspace] | None = None) -> Program:
     """Return a program with an API token of its own; None are all workspaces."""
-    return Program(apitokens.create(f"token {scopes}", scopes, workspaces=workspaces)[1])
+    return Program(token(*scopes, name=f"With {scopes}", workspaces=workspaces)[1])
 
 
 def created(answer: HttpResponse) -> Any:
@@ -277,7 +267,7 @@ def test_a_token_that_manages_all_workspaces_adds_changes_and_removes(db: None) 
     created(manages.send("PUT", DESK, {"upstream_url": UPSTREAM}))
     ok(manages.send("PUT", DESK, {"upstream_url": UPSTREAM}))
     ok(manages.send("PATCH", DESK, {"name": "Renamed"}))
-    assert manages.send("DELETE", DESK).status_code == 204
+    assert manages.send("DELETE", DESK, None).status_code == 204
 
 
 def test_a_token_that_manages_some_changes_those_and_adds_none(desk: Workspace) -> None:
@@ -292,8 +282,8 @@ def test_a_token_that_manages_some_changes_those_and_adds_none(desk: Workspace) 
 
 
 def test_a_revoked_token_and_a_disabled_superuser_add_nothing(admin: User) -> None:
-    token, text = apitokens.create("ci", ["manage"], workspaces=None)
-    apitokens.revoke(token)
+    row, text = token("manage")
+    apitokens.revoke(row)
     assert_error(Program(text).send("PUT", DESK, {}), 401, "unauthenticated")
     browser = Browser(admin)
     User.objects.update(is_active=False)
