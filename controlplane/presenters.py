@@ -240,6 +240,7 @@ def _request(request: ControlRequest, view: LeaseView, viewer: Viewer) -> Json:
         "by": access.display_name(request.user),
         "message": request.message,
         "yours": request.user_id == viewer.user.pk,
+        "this_client": (request.user_id, request.client_id) == (viewer.user.pk, viewer.client_id),
         "asked_at": iso(request.asked_at),
         "granted_at": iso(request.granted_at),
     }

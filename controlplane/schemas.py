@@ -201,6 +201,7 @@ class Asked(Schema):
     by: str
     message: str
     yours: bool
+    this_client: bool
     asked_at: str
     granted_at: str | None
 

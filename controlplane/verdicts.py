@@ -18,7 +18,7 @@ from django.contrib.auth.models import User
 from django.db.models import Case, F, Max, PositiveIntegerField, Value, When
 from django.db.models.functions import Now
 
-from controlplane import access, driving, leases, presenters
+from controlplane import access, driving, handovers, leases, presenters
 from controlplane.closecodes import CloseCode
 from controlplane.dbthreads import time_limit
 from controlplane.driving import Driver
@@ -264,7 +264,9 @@ _ABOUT_REQUESTS = (
 
 
 def _told(event: ControlEvent) -> Cause:
-    return Cause(event.what, event.who or None, event.note or None)
+    is_unanswered = event.reason == handovers.UNANSWERED  # declined, but by nobody
+    reason = event.reason if is_unanswered else event.what
+    return Cause(reason, event.who or None, event.note or None)
 
 
 def _check_access(questions: list[Question]) -> dict[Question, Verdict]:
