@@ -40,31 +40,20 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=OPTIONS)
         for scheme in ("light", "dark"):
             tour(browser, url, scheme)
+            tour_of_two(browser, url, scheme)
         browser.close()
 
 
 def tour(browser: Browser, url: str, scheme: str) -> None:
     """Log in, look around, take control, type, lose the link, go to the phone's width."""
-    suffix = "" if scheme == "light" else "-dark"
-    context = browser.new_context(
-        base_url=url,
-        viewport=SCREEN,
-        color_scheme=scheme,  # type: ignore[arg-type]  # one of the two literals of main()
-    )
-    context.add_init_script(KEEP_SOCKETS)
-    page = context.new_page()
-    page.goto("/accounts/login/")
+    suffix = suffix_of(scheme)
+    page = new_page(browser, url, scheme)
     save(page, f"login{suffix}")
-    page.get_by_label("Username").fill("operator")
-    page.get_by_label("Password").fill("operator-demo")
-    page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("link", name="Desk 1").first.wait_for()
+    log_in(page, "operator")
     save(page, f"list{suffix}")
-    page.goto("/workspaces/desk-1/")
-    page.locator("#display[data-state=live]").wait_for()
+    open_desk(page)
     save(page, f"watching{suffix}")
-    page.get_by_role("button", name="Take control").click()
-    page.locator("#display[data-mode=control]").wait_for()
+    take_control(page)
     page.keyboard.type("echo “taken over in one click”\n", delay=5)
     page.wait_for_timeout(500)  # the desktop draws it
     save(page, f"control{suffix}")
@@ -79,7 +68,75 @@ def tour(browser: Browser, url: str, scheme: str) -> None:
     page.locator("#display[data-state=live]").wait_for()
     page.get_by_role("button", name="Release control").click()
     page.locator("#display[data-mode=observe]").wait_for()
-    context.close()
+    page.context.close()
+
+
+def tour_of_two(browser: Browser, url: str, scheme: str) -> None:
+    """One asks the other for control; then it is closed to both, and opened again."""
+    suffix = suffix_of(scheme)
+    holder, asker = (new_page(browser, url, scheme) for _ in range(2))
+    for page, name in ((holder, "operator"), (asker, "admin")):
+        log_in(page, name)
+        open_desk(page)
+    take_control(holder)
+    asker.get_by_role("button", name="Ask for control").click()
+    dialog = asker.get_by_role("dialog")
+    dialog.get_by_role("textbox").fill("may I? It takes two minutes")
+    dialog.get_by_role("button", name="Ask").click()
+    holder.get_by_role("button", name="Hand over").wait_for()
+    save(holder, f"asked{suffix}")
+    holder.set_viewport_size(PHONE)
+    save(holder, f"asked-phone{suffix}")
+    asker.get_by_role("button", name="Withdraw").wait_for()
+    save(asker, f"asking{suffix}")
+    asker.get_by_role("button", name="End control…").click()
+    dialog.get_by_role("textbox").fill("repairs until noon")
+    dialog.get_by_role("checkbox").check()
+    dialog.get_by_role("button", name="End control").click()
+    asker.get_by_role("button", name="Open again").wait_for()
+    save(asker, f"closed{suffix}")
+    asker.get_by_role("button", name="Open again").click()
+    asker.get_by_role("button", name="Open again").wait_for(state="hidden")
+    for page in (holder, asker):
+        page.context.close()
+
+
+def suffix_of(scheme: str) -> str:
+    """Return what is added to a picture's name."""
+    return "" if scheme == "light" else "-dark"
+
+
+def new_page(browser: Browser, url: str, scheme: str) -> Page:
+    """Open the login page in a browser of its own."""
+    context = browser.new_context(
+        base_url=url,
+        viewport=SCREEN,
+        color_scheme=scheme,  # type: ignore[arg-type]  # one of the two literals of main()
+    )
+    context.add_init_script(KEEP_SOCKETS)
+    page = context.new_page()
+    page.goto("/accounts/login/")
+    return page
+
+
+def log_in(page: Page, name: str) -> None:
+    """Sign in as one of the demo's people."""
+    page.get_by_label("Username").fill(name)
+    page.get_by_label("Password").fill(f"{name}-demo")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("link", name="Desk 1").first.wait_for()
+
+
+def open_desk(page: Page) -> None:
+    """Open the first desktop and wait for its picture."""
+    page.goto("/workspaces/desk-1/")
+    page.locator("#display[data-state=live]").wait_for()
+
+
+def take_control(page: Page) -> None:
+    """Press the button and wait until the desktop is ours."""
+    page.get_by_role("button", name="Take control").click()
+    page.locator("#display[data-mode=control]").wait_for()
 
 
 def save(page: Page, name: str) -> None:

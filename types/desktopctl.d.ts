@@ -14,7 +14,24 @@ interface Control {
   holder_connected: boolean | null;
   last_input_at: string | null;
   last_end: { reason: string; by: string | null; note: string | null; at: string } | null;
+  /** When control ends although it is renewed; `at` moves with input, which is told only near the end. */
+  ends: { reason: "idle" | "max_hold"; at: string } | null;
+  closed: { by: string | null; note: string; at: string } | null;
+  requests: Asked[];
   can: { observe: boolean; control: boolean; force: boolean };
+}
+
+/** Somebody's open request for control. */
+interface Asked {
+  id: number;
+  by: string;
+  message: string;
+  yours: boolean;
+  /** Asked from this tab, which will get it. */
+  this_client: boolean;
+  asked_at: string;
+  /** When it is granted by itself, if the holder gives no input until then. */
+  granted_at: string | null;
 }
 
 /** The answer to an acquire: the lease, and permission to open one stream. */
@@ -77,6 +94,7 @@ interface LeaseView {
   control: Control | null;
   failing: boolean;
   lapsed: boolean;
+  request: Asked | undefined;
 }
 
 /** All that decides what the page says and offers. */
@@ -94,7 +112,13 @@ interface PageView {
   serverNow: number;
 }
 
-type Notice = ({ kind: "lost" } & Loss) | { kind: "refused"; what: "take" | "force"; status: number; code: string };
+/** What a page may ask of the server. */
+type Asking = "take" | "force" | "open" | "keep" | "ask" | "withdraw" | "answer";
+
+type Notice =
+  | ({ kind: "lost" } & Loss)
+  | { kind: "kept"; by: string | null; epoch: number; reason?: string | null }
+  | { kind: "refused"; what: Asking; status: number; code: string };
 
 /** What the parts of the page are built with: handed in, so that tests can replace it. */
 interface Ambience {
@@ -116,7 +140,7 @@ interface ApiNeeds {
 }
 
 interface LeaseNeeds extends Ambience {
-  api: Pick<import("../static/controlplane/api.js").Api, "acquire" | "release" | "observe" | "control">;
+  api: Pick<import("../static/controlplane/api.js").Api, "change" | "observe" | "control">;
   /** Of the control this tab had before a reload. */
   epoch: number | null;
   /** Keeps the epoch over a reload. */
@@ -180,6 +204,8 @@ interface Show {
   /** How old the picture is, where it is a still. */
   age: string;
   holder: string;
+  /** What the bar over the strip says, with the seconds left; "" hides it. */
+  asks: string;
   offers: Offers;
 }
 

@@ -19,14 +19,9 @@ export class Api {
     return this.#call("GET", "/control");
   }
 
-  /** @param {{epoch?: number, move?: boolean}} body @returns {Promise<Answer<Grant>>} */
-  acquire(body) {
-    return this.#call("POST", "/control/acquire", body);
-  }
-
-  /** @param {{epoch?: number, force?: boolean, note?: string}} body @returns {Promise<Answer<Control>>} */
-  release(body) {
-    return this.#call("POST", "/control/release", body);
+  /** One of control's calls. @param {string} name @param {RequestInit} [init] @returns {Promise<Answer>} */
+  change(name, body = {}, init) {
+    return this.#call("POST", `/control/${name}`, body, init);
   }
 
   /** @returns {Promise<Answer<{session_url: string}>>} */
@@ -34,13 +29,13 @@ export class Api {
     return this.#call("POST", "/session", { mode: "observe" });
   }
 
-  /** @param {string} method @param {string} path @param {object} [body] @returns {Promise<Answer>} */
-  async #call(method, path, body) {
+  /** @param {string} method @param {string} path @param {object} [body] @param {RequestInit} [init] @returns {Promise<Answer>} */
+  async #call(method, path, body, init) {
     const { base, clientId, csrf, fetch, timers } = this.#with;
     const aborter = new AbortController();
     const timer = timers.set(() => aborter.abort(), TIMEOUT_MS);
     /** @type {RequestInit} */
-    const request = { method, signal: aborter.signal, cache: "no-store", headers: { "X-Client-Id": clientId } };
+    const request = { ...init, method, signal: aborter.signal, cache: "no-store", headers: { "X-Client-Id": clientId } };
     if (body) {
       Object.assign(request.headers ?? {}, { "Content-Type": "application/json", "X-CSRFToken": csrf() });
       request.body = JSON.stringify({ client_id: clientId, ...body });

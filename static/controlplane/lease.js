@@ -2,19 +2,22 @@ import { backoff } from "./backoff.js";
 import { Emitter } from "./emitter.js";
 
 /**
- * This tab's side of the lease: taking control, renewing it, losing it, letting go of it.
+ * This tab's side of the lease: taking control or asking for it, renewing it, losing it, letting go.
  *
  *     none -- take --> taking -- 200 --> held -- release, lost --> none
- *                         `-- refused, release --> none
+ *       |                 `-- refused, release --> none
+ *       `-- handed over, as it has asked --> held
  *
  * - The latest call wins: what is granted to an older wish (generation) is released at once, with
- *   its epoch; so is a lease that the page finds itself the holder of without having asked.
+ *   its epoch; so is a lease that the page finds itself the holder of without having asked. An open
+ *   request of this tab is having asked, also from before a reload; a withdrawn one is not.
  * - A take waits for the acquires and releases under way: the same holder would be given the same
  *   epoch again, which a late release would end.
  * - `session()` gives permission for one dial: a renewal if control is ours, else to observe.
  * - The lapse of an unrenewed lease is no loss: renewing goes on, and may resume it.
  *
- * Events: `change`; `lost` (a Loss); `refused` ({what, status, code}); `signedout`. Times are ms.
+ * Events: `change`; `lost` (a Loss); `kept` ({by, epoch, reason}), the holder keeps control that was
+ * asked for; `refused` ({what, status, code}); `signedout`. Times are ms.
  */
 
 const TICK_MS = 15_000;
@@ -38,6 +41,8 @@ export class Lease extends Emitter {
   #underWay = new Set();
   /** @type {Promise<Answer<Grant>> | null} */
   #renewal = null;
+  #isAsking = false; // the request has no answer yet
+  #hasWithdrawn = false; // what is still told of this tab's request does not count
   /** @type {number | null} the epoch that was let go of last */
   #letGoOf = null;
   #clockOffset = 0;
@@ -58,9 +63,11 @@ export class Lease extends Emitter {
     this.wants = this.epoch === null ? "none" : "held";
   }
 
-  /** Control stays reserved: closing a tab does not release. */
+  /** Control stays reserved: closing a tab does not release. But who leaves asks no more. */
   stop() {
     if (this.wants === "taking") this.#generation++;
+    if (this.request || this.#isAsking) this.#with.api.change("request/withdraw", {}, { keepalive: true });
+    this.#hasWithdrawn = true;
     this.#with.timers.clear(this.#timer);
     this.#with.timers.clear(this.#letGoTimer);
   }
@@ -70,7 +77,12 @@ export class Lease extends Emitter {
     return this.#with.now() + this.#clockOffset;
   }
 
-  /** Ask for control; `move` takes it from another tab of the same person. */
+  /** This tab's open request for control. */
+  get request() {
+    return this.#hasWithdrawn ? undefined : this.control?.requests.find((each) => each.this_client);
+  }
+
+  /** Take control; `move` takes it from another tab of the same person. */
   async take({ move = false } = {}) {
     const generation = this.#want("taking");
     while (this.#underWay.size) await Promise.allSettled(this.#underWay);
@@ -90,12 +102,42 @@ export class Lease extends Emitter {
     if (epoch !== null) this.#letGo(epoch);
   }
 
-  /** End the control of whoever has it now. @param {string} note */
-  async force(note) {
+  /** End the control of whoever has it now; `close`, and let nobody have it. @param {string} note */
+  force(note, close = false) {
     const epoch = this.control?.epoch;
-    const answer = await this.#with.api.release({ ...(epoch && { epoch }), force: true, note });
-    if (answer.ok) this.hear({ control: answer.data });
-    else this.#refused("force", answer);
+    return this.#change("force", "release", { ...(epoch && { epoch }), force: true, note, ...(close && { close }) });
+  }
+
+  /** Let a closed desktop be controlled again. */
+  open() {
+    return this.#change("open", "open", {});
+  }
+
+  /** Keep control that is about to end by a limit. */
+  prolong() {
+    return this.#change("keep", "keep", { epoch: this.epoch });
+  }
+
+  /** Ask the holder for control. @param {string} message */
+  async ask(message) {
+    this.#hasWithdrawn = false;
+    this.#isAsking = true;
+    await this.#change("ask", "request", { message });
+    this.#isAsking = false;
+  }
+
+  /** Take the request back, for the page at once. */
+  async withdraw() {
+    this.#hasWithdrawn = true;
+    this.emit("change");
+    if (await this.#change("withdraw", "request/withdraw", {})) return;
+    this.#hasWithdrawn = false;
+    this.emit("change");
+  }
+
+  /** Hand control over to who has asked, or keep it. @param {number} request @param {boolean} accept */
+  answer(request, accept) {
+    return this.#change("answer", "request/answer", { epoch: this.epoch, request, accept });
   }
 
   /** Permission to open one stream, fresh from the server. @returns {Promise<Answer<{session_url: string}>>} */
@@ -127,22 +169,42 @@ export class Lease extends Emitter {
   /** Take in what the server tells, in whatever order it arrives. @param {News} news @returns {void} */
   hear(news) {
     const { control } = news;
+    const asked = this.request;
     if (!this.#learn(control)) return;
-    const isStray = this.wants === "none" && control.this_client && control.epoch !== this.#letGoOf;
-    if (isStray) this.#letGo(control.epoch);
+    if (this.wants === "none") this.#heardWatching(news, asked);
     else if (this.epoch !== null && control.this_client) this.#keep(Math.max(control.epoch, this.epoch));
     else if (this.epoch !== null && control.epoch >= this.epoch) this.#ended(news);
     this.emit("change");
   }
 
+  /** @param {News} news @param {Asked | undefined} asked until now */
+  #heardWatching({ control, reason, by }, asked) {
+    if (control.this_client && control.epoch !== this.#letGoOf) {
+      if (asked || this.#isAsking) this.#handedOver(control);
+      else this.#letGo(control.epoch);
+    } else if (asked && !this.request && control.controller === "user") {
+      const isOwnDoing = reason === "withdrawn" && by === asked.by; // also what the server did for us
+      if (!isOwnDoing) this.emit("kept", { by: control.controlled_by, epoch: control.epoch, reason });
+    }
+  }
+
   /** @param {Control} control @returns {boolean} whether it is news */
   #learn(control) {
     const known = this.control;
-    if (known && control.version < known.version) return false;
-    this.control = control;
     const isNewer = !known || control.server_time > known.server_time; // ISO 8601 sorts as text
+    // Requests and limits come and go within a version.
+    const isSame = control.version === known?.version;
+    if (known && (isSame ? control.server_time < known.server_time : control.version < known.version)) return false;
+    this.control = control;
     if (isNewer) this.#clockOffset = Date.parse(control.server_time) - this.#with.now();
     return true;
+  }
+
+  /** @param {Control} control */
+  #handedOver(control) {
+    this.#want("taking");
+    this.#adopt(control);
+    this.renew(); // which tells how often to
   }
 
   /** @param {News} news */
@@ -171,7 +233,8 @@ export class Lease extends Emitter {
   #acquire(body) {
     const generation = this.#generation;
     const settle = async () => {
-      const answer = await this.#with.api.acquire(body);
+      /** @type {Answer<Grant>} */
+      const answer = await this.#with.api.change("acquire", body);
       if (answer.current) this.#learn(answer.current);
       if (answer.ok && generation === this.#generation) this.#adopt(answer.data);
       else if (answer.ok) await this.#letGo(answer.data.epoch);
@@ -206,11 +269,20 @@ export class Lease extends Emitter {
     this.emit("lost", { at: control?.server_time, ...(end?.reason === reason && end), ...told, reason });
   }
 
-  /** @param {"take" | "force"} what @param {Answer} answer */
+  /** A call that is answered with Control. @param {Asking} what @param {string} call @param {object} body */
+  async #change(what, call, body) {
+    const answer = await this.#with.api.change(call, body);
+    if (answer.ok) this.hear({ control: answer.data });
+    else this.#refused(what, answer);
+    return answer.ok;
+  }
+
+  /** @param {Asking} what @param {Answer} answer */
   #refused(what, { status, code, current }) {
+    const { wants } = this;
     if (current) this.hear({ control: current });
     if (status === 401) this.emit("signedout");
-    else this.emit("refused", { what, status, code });
+    else if (wants === this.wants) this.emit("refused", { what, status, code }); // else the loss has been told
   }
 
   /** @param {"none" | "taking"} wants @returns {number} the new generation */
@@ -236,7 +308,7 @@ export class Lease extends Emitter {
   /** @param {number} epoch @param {number} failures */
   async #releaseOnce(epoch, failures) {
     const generation = this.#generation;
-    const answer = await this.#with.api.release({ epoch });
+    const answer = await this.#with.api.change("release", { epoch });
     if (answer.ok) return this.hear({ control: answer.data });
     if (isRefusal(answer.status) || answer.status === 401 || generation !== this.#generation) return;
     const wait = Math.max(answer.retryAfterMs, backoff(failures, this.#with.random));

@@ -4,7 +4,7 @@ import { Display } from "./display.js";
 import { Identity } from "./identity.js";
 import { Lease } from "./lease.js";
 import { Ui } from "./ui.js";
-import { clock, delayOf, duration, factsOf, offersOf, statusOf } from "./view.js";
+import { askerOf, asksOf, clock, delayOf, duration, factsOf, isOver, limitOf, offersOf, statusOf } from "./view.js";
 
 /**
  * Reads the page's data attributes, builds the parts and connects their events. The parts do not
@@ -67,7 +67,12 @@ const wires = [
   [ui, "take", () => lease.take()],
   [ui, "move", () => lease.take({ move: true })],
   [ui, "release", () => lease.release()],
-  [ui, "force", ({ note }) => lease.force(note)],
+  [ui, "ask", ({ message }) => lease.ask(message.trim())],
+  [ui, "withdraw", () => lease.withdraw()],
+  [ui, "hand", () => answer(true)],
+  [ui, "keep", keep],
+  [ui, "force", ({ note, close }) => lease.force(note.trim(), Boolean(close))],
+  [ui, "open", () => lease.open()],
   [ui, "reconnect", () => display.restart()],
   [ui, "retry", () => display.wake()],
   [ui, "signin", () => location.assign(data.loginUrl)],
@@ -80,6 +85,7 @@ const wires = [
   [ui, "enter", () => display.focus()],
   [lease, "change", leaseChanged],
   [lease, "lost", (loss) => notify({ kind: "lost", ...loss })],
+  [lease, "kept", (kept) => notify({ kind: "kept", ...kept })],
   [lease, "refused", (refusal) => notify({ kind: "refused", ...refusal })],
   [lease, "signedout", () => ((signedOut = true), draw())],
   [display, "change", draw],
@@ -96,13 +102,26 @@ for (const [target, type, act] of wires) {
 }
 
 function leaseChanged() {
-  if (lease.wants !== "none") notice = null;
+  if (isOver(notice, lease)) notice = null;
   if (lease.wants === "taking") wantsFocus = true;
   display.allow(lease.wants !== "none");
   const news = lease.control?.version ?? version;
   if (news !== version) display.controlChanged();
   version = news;
   draw();
+}
+
+/** @param {boolean} accept */
+function answer(accept) {
+  const asker = askerOf(lease);
+  if (asker) lease.answer(asker.id, accept);
+}
+
+/** Against whoever asks for it, and against its end by a limit. */
+function keep() {
+  answer(false);
+  if (limitOf(lease)) lease.prolong();
+  display.focus();
 }
 
 /** @param {Notice | null} news */
@@ -153,6 +172,7 @@ function render() {
     facts: factsOf(view),
     delay: delayOf(view),
     offers: offersOf(view),
+    asks: asksOf(view),
     holder: lease.control?.controlled_by ?? "the holder",
     age: ui.isFrozen ? age : "",
   });

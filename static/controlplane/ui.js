@@ -5,8 +5,9 @@ import { NAMED, keysBetween, keysymOf } from "./keys.js";
  * The page's elements: shows what it is told, and tells what people do. The only module that
  * touches the DOM; it decides nothing.
  *
- * Events: one for each button, by its `data-act` (take, move, release, reconnect, retry, signin,
- * dismiss, cad); `force` ({note}); `keys` ({keysyms}); `paste` ({text, keysym, isMeta}, text null
+ * Events: one for each button, by its `data-act` (take, move, release, withdraw, hand, keep, open,
+ * reconnect, retry, signin, dismiss, cad); `force` ({note, close}) and `ask` ({message}), by the dialogs
+ * of that id; `keys` ({keysyms}); `paste` ({text, keysym, isMeta}, text null
  * where the browser does not give it); `edit` and `copy` ({text}); `enter`, focus comes to the desktop.
  */
 
@@ -26,9 +27,9 @@ export class Ui extends Emitter {
   #still = get("still");
   #soft = get("soft");
   #panel = get("panel");
-  #dialog = get("end");
   #text = get("text");
   #status = "";
+  #told = "";
   #softText = PADDING;
   #listening = new AbortController();
   /** @type {Set<string>} */ #down = new Set();
@@ -42,7 +43,7 @@ export class Ui extends Emitter {
     /** @type {(target: EventTarget, type: string, act: (event: any) => any, capture?: boolean) => void} */
     const on = (target, type, act, capture = false) => target.addEventListener(type, act, { signal, capture });
     on(this.#root, "click", (event) => this.#clicked(event));
-    on(this.#dialog, "close", () => this.#decided());
+    for (const dialog of document.querySelectorAll("dialog")) on(dialog, "close", () => this.#decided(dialog));
     on(this.#root, "mousedown", (event) => this.#keepFocus(event));
     on(this.#text, "input", () => this.emit("edit", { text: this.#text.value }));
     on(this.#panel, "keydown", (event) => event.key === "Escape" && this.#togglePanel());
@@ -64,12 +65,16 @@ export class Ui extends Emitter {
   }
 
   /** @param {Show} show */
-  render({ display, driving, mode, status, facts, delay, age, holder, offers }) {
+  render({ display, driving, mode, status, facts, delay, age, holder, asks, offers }) {
     Object.assign(this.#root.dataset, { state: display.state, mode, attempt: display.attempt });
     // Unchanged text is not written again: a screen reader would announce it again.
     if (status !== this.#status) Object.assign(get("status"), { textContent: status, title: status });
     this.#status = status;
-    for (const [id, text] of Object.entries({ facts, delay, age, holder })) get(id).textContent = text;
+    for (const [id, text] of Object.entries({ facts, delay, age, holder, asks })) get(id).textContent = text;
+    get("call").hidden = !asks;
+    const told = asks.replace(/ in \d+ s/, ""); // the seconds are for the eye alone
+    if (told !== this.#told) get("told").textContent = told;
+    this.#told = told;
     get("leave").hidden = !driving;
     if (driving) this.screen.tabIndex = 0;
     else this.screen.removeAttribute("tabindex");
@@ -116,7 +121,7 @@ export class Ui extends Emitter {
     for (const [name, offer] of Object.entries(offers)) this.#offerOne(name, offer);
     if (offers.keyboard?.why !== "") this.#toggleSoft(false);
     if (!focused || !(focused.hidden || focused.disabled)) return;
-    const next = ["take", "move", "reconnect", "retry", "signin"].find((name) => offers[name]?.why === "");
+    const next = ["take", "move", "ask", "withdraw", "reconnect", "retry", "signin"].find((name) => offers[name]?.why === "");
     (next ? button(next) : this.#root).focus();
   }
 
@@ -135,22 +140,25 @@ export class Ui extends Emitter {
     const act = /** @type {Element} */ (event.target).closest("button")?.dataset.act;
     // The second click of a double click on "Take control" would hit "Release control".
     if (!act || (act === "release" && event.detail > 1)) return;
-    if (act === "force") this.#askNote();
-    else if (act === "cancel") this.#dialog.close();
+    if (get(act)?.showModal) this.#question(get(act));
+    else if (act === "cancel") /** @type {any} */ (event.target).closest("dialog").close();
     else if (act === "clipboard") this.#togglePanel();
     else if (act === "keyboard") this.#toggleSoft(this.#soft.hidden);
     else if (act === "fullscreen") this.#toggleFullscreen();
     else this.emit(act, { text: this.#text.value });
   }
 
-  #askNote() {
-    get("note").value = this.#dialog.returnValue = "";
-    this.#dialog.showModal();
+  /** @param {HTMLDialogElement} dialog */
+  #question(dialog) {
+    dialog.querySelector("form")?.reset();
+    dialog.returnValue = "";
+    dialog.showModal();
   }
 
-  #decided() {
-    if (this.#dialog.returnValue !== "end") return;
-    this.emit("force", { note: get("note").value.trim() });
+  /** @param {HTMLDialogElement} dialog */
+  #decided(dialog) {
+    if (!dialog.returnValue) return; // cancelled
+    this.emit(dialog.id, Object.fromEntries(new FormData(dialog.querySelector("form") ?? undefined)));
   }
 
   #togglePanel() {

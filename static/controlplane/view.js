@@ -65,6 +65,35 @@ const LOSSES = {
   expired: "Your control ran out",
 };
 
+/** @type {Words} */
+const ACTS = {
+  take: "take control",
+  force: "end control",
+  open: "open the desktop again",
+  keep: "keep control",
+  ask: "ask for control",
+  withdraw: "withdraw the request",
+  answer: "answer the request",
+};
+
+/** By the server's code, or else by status. @type {Words} */
+const REFUSALS = {
+  held: "somebody else has it now",
+  held_elsewhere: "you have it in another window",
+  closed: "the desktop is closed to it",
+  not_needed: "it is free, or yours already",
+  not_asked: "it is not open any more",
+  0: "the server did not answer",
+  403: "you have no permission",
+  404: "you have no permission",
+  429: "the server is busy. Try again",
+};
+
+const WARNING_MS = 30_500; // the server tells of it 30 s before
+
+/** @type {Words} */
+const ENDS = { idle: "for lack of input", max_hold: "because it has lasted as long as this workspace allows" };
+
 /** @param {string | null | undefined} iso @returns {string} a time of day, as people here write it */
 export function clock(iso) {
   if (!iso) return "";
@@ -120,8 +149,11 @@ function unreachable({ why, fault }) {
 
 /** @param {PageView} view */
 function live(view) {
-  if (view.lease.wants !== "none") return holding(view);
-  return view.notice ? sentenceOf(view.notice) : watching(view.lease.control);
+  const { lease, notice } = view;
+  if (notice) return sentenceOf(notice);
+  if (lease.wants !== "none") return holding(view);
+  if (lease.request) return `Asked ${lease.control?.controlled_by} for control. Waiting for an answer…`;
+  return watching(lease.control);
 }
 
 /** @param {PageView} view */
@@ -130,6 +162,7 @@ function holding({ lease, display }) {
     if (!lease.failing) return "You have control.";
     return `Could not renew control. Trying again; it ends at ${clock(lease.control?.expires_at)}.`;
   }
+  if (display.pause === "waiting") return "Taking control… Waiting for the previous controller to let go.";
   if (lease.wants === "taking") return "Taking control…";
   if (display.pause === "fenced") return "Input is paused: the server cannot check who has control. Control stays yours.";
   const hasLapsed = lease.lapsed || display.pause === "expired";
@@ -139,28 +172,81 @@ function holding({ lease, display }) {
 /** @param {Control | null} control */
 function watching(control) {
   if (!control) return "You are watching.";
+  if (control.closed) return `${closed(control.closed)} You are watching.`;
   if (control.controller === "none") return "You are watching. Nobody has control.";
   if (control.yours) return "You are watching. Your control is in another window.";
   if (control.controller === "user") return `You are watching. ${control.controlled_by} has control.`;
   return control.can.control ? "An agent has control. You can take over." : "You are watching. An agent has control.";
 }
 
+/** @param {NonNullable<Control["closed"]>} closing */
+function closed({ by, note }) {
+  return `${by ?? "Somebody"} has closed this desktop to control${quoted(note)}`;
+}
+
+/** The end of a sentence. @param {string | null | undefined} words */
+function quoted(words) {
+  return words ? `: “${words}”.` : ".";
+}
+
+/** Whether what is told has been overtaken by who has control now. @param {Notice | null} notice @param {LeaseView} lease */
+export function isOver(notice, { wants, request, control }) {
+  const keeps = control?.controller === "user" && notice?.kind === "kept" && control.epoch === notice.epoch;
+  return wants !== "none" || Boolean(request) || (notice?.kind === "kept" && !keeps);
+}
+
 /** @param {Notice} notice */
 function sentenceOf(notice) {
   if (notice.kind === "refused") return refusal(notice);
+  if (notice.kind === "kept") return `${notice.by} ${notice.reason === "unanswered" ? "did not answer" : "keeps control"}.`;
   const lost = (LOSSES[notice.reason] ?? "Your control ended").replace("BY", () => notice.by || "Somebody else");
-  return `${lost}${notice.note ? `: “${notice.note}”` : ""}. You are watching.`;
+  return `${lost}${quoted(notice.note)} You are watching.`;
 }
 
 /** @param {{what: string, status: number, code: string}} notice */
 function refusal({ what, status, code }) {
-  const failed = what === "take" ? "Could not take control" : "Could not end control";
-  if (status === 0) return `${failed}: the server did not answer.`;
-  if (status === 403 || status === 404) return `${failed}: you have no permission.`;
-  if (code === "held") return `${failed}: somebody else has it now.`;
-  if (code === "held_elsewhere") return `${failed}: you have it in another window.`;
-  if (status === 429 || status >= 500) return `${failed}: the server is busy. Try again.`;
-  return `${failed}. Reload the page and try again.`;
+  if (what === "ask" && status === 429) return "You asked a moment ago. Wait half a minute before you ask again.";
+  const why = REFUSALS[code] ?? REFUSALS[status < 500 ? status : 429];
+  return `Could not ${ACTS[what]}${why ? `: ${why}` : ". Reload the page and try again"}.`;
+}
+
+/** Who asks this tab for control: first, who gets it by itself. @param {LeaseView} lease @returns {Asked | undefined} */
+export function askerOf(lease) {
+  const requests = othersRequests(lease);
+  return requests.find((each) => each.granted_at) ?? requests[0];
+}
+
+/** @param {LeaseView} lease */
+function othersRequests({ wants, control }) {
+  return wants === "held" && control?.this_client ? control.requests.filter((each) => !each.yours) : [];
+}
+
+/** The limit at which this tab's control is about to end. @param {LeaseView} lease @returns {Control["ends"]} */
+export function limitOf({ wants, control }) {
+  const ends = wants === "held" && control?.this_client ? control.ends : null;
+  return ends && Date.parse(ends.at) - Date.parse(control?.server_time ?? "") < WARNING_MS ? ends : null;
+}
+
+/** What needs an answer, or comes by itself. It changes by the second. @param {PageView} view @returns {string} */
+export function asksOf({ display, lease, serverNow }) {
+  if (display.state !== "live") return "";
+  /** @param {string} iso */
+  const left = (iso) => `in ${Math.max(0, Math.ceil((Date.parse(iso) - serverNow) / 1000))} s`;
+  const [asker, limit] = [askerOf(lease), limitOf(lease)];
+  if (lease.request?.granted_at) return `${lease.control?.controlled_by} is away. Control comes to you ${left(lease.request.granted_at)}.`;
+  return [
+    asker?.granted_at && `You have given no input: control goes to ${asker.by} ${left(asker.granted_at)}. Press any key or move the mouse to keep it.`,
+    asker && !asker.granted_at && `${asker.by} asks for control${quoted(asker.message)}`,
+    asker && others(othersRequests(lease).length - 1),
+    limit && `Control ends ${left(limit.at)} ${ENDS[limit.reason]}.`,
+  ]
+    .filter(Boolean)
+    .join(" ");
+}
+
+/** @param {number} count */
+function others(count) {
+  return count && `${count} more ${count === 1 ? "asks" : "ask"} for it.`;
 }
 
 /** Beside the status, not announced: it changes with time. @param {PageView} view @returns {string} */
@@ -193,33 +279,54 @@ function ofHolder({ controller, controlled_by, acquired_at, last_input_at, holde
 /** Which buttons are there, and why some cannot be pressed. @param {PageView} view @returns {Offers} */
 export function offersOf(view) {
   const { display, lease, notice, signedOut } = view;
-  const isWatching = display.state === "live" && lease.wants === "none";
   return {
     release: offer(lease.wants !== "none" && !signedOut),
     reconnect: offer(!signedOut && OVER.includes(display.state) && !NO_RECONNECT.includes(display.why)),
     retry: offer(display.waiting && !signedOut),
     signin: offer(signedOut),
-    dismiss: offer(notice !== null && isWatching && !signedOut),
+    dismiss: offer(notice !== null && display.state === "live" && !signedOut),
     fullscreen: offer(true),
     ...permitted(view),
   };
 }
 
+const PERMITTED = ["take", "move", "ask", "withdraw", "hand", "keep", "force", "open", "clipboard", "keyboard", "cad"];
+
 /** What `can` decides. @param {PageView} view @returns {Offers} */
 function permitted({ display, lease, signedOut }) {
   const control = lease.control;
   const isOver = signedOut || display.state === "ended" || display.why === 4404;
-  if (!control || isOver) return { take: null, move: null, force: null, clipboard: null, keyboard: null, cad: null };
-  const isElsewhere = control.yours && !control.this_client;
-  const mayTake = control.can.control && lease.wants === "none";
+  if (!control || isOver) return Object.fromEntries(PERMITTED.map((name) => [name, null]));
   const noKeys = whyNoKeys(display, lease);
   return {
-    take: offer(mayTake && !isElsewhere, whyNotTake(display, control)),
-    move: offer(mayTake && isElsewhere, whyNoPicture(display)),
+    ...waysToControl(display, lease, control),
+    ...urgent(lease),
     force: offer(control.can.force && control.controller !== "none" && !control.this_client),
+    open: offer(control.can.force && control.closed !== null),
     clipboard: offer(control.can.control),
     keyboard: offer(control.can.control, noKeys),
     cad: offer(control.can.control, noKeys),
+  };
+}
+
+/** @param {DisplayView} display @param {LeaseView} lease @param {Control} control @returns {Offers} */
+function waysToControl(display, { wants, request }, control) {
+  const mayTake = control.can.control && wants === "none";
+  const isElsewhere = control.yours && !control.this_client;
+  return {
+    take: offer(mayTake && !isElsewhere, whyNotTake(display, control)),
+    move: offer(mayTake && isElsewhere, whyNoPicture(display)),
+    ask: offer(mayTake && isAnothers(control) && !request, whyNoPicture(display)),
+  };
+}
+
+/** What waits for an answer. @param {LeaseView} lease @returns {Offers} */
+function urgent(lease) {
+  const isAsked = askerOf(lease) !== undefined;
+  return {
+    withdraw: offer(lease.request !== undefined),
+    hand: offer(isAsked),
+    keep: offer(isAsked || limitOf(lease) !== null),
   };
 }
 
@@ -229,9 +336,15 @@ function offer(isThere, why = "") {
 }
 
 /** @param {DisplayView} display @param {Control} control */
-function whyNotTake(display, { controller, controlled_by, yours }) {
-  const isTaken = controller === "user" && !yours;
-  return isTaken ? `${controlled_by} has control. Wait until it is free.` : whyNoPicture(display);
+function whyNotTake(display, control) {
+  if (control.closed) return closed(control.closed);
+  if (isAnothers(control)) return `${control.controlled_by} has control. Ask for it, or wait until it is free.`;
+  return whyNoPicture(display);
+}
+
+/** Whether it is another person's. @param {Control} control */
+function isAnothers({ controller, yours }) {
+  return controller === "user" && !yours;
 }
 
 /** @param {DisplayView} display */

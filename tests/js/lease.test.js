@@ -355,3 +355,201 @@ test("every GET says which tab asks", async () => {
   await lease.refresh();
   assert.equal(server.calls[0]?.headers["X-Client-Id"], "tab-12345");
 });
+
+/** A live page that has asked Otto for control. */
+async function askedPage() {
+  const page = new FakePage();
+  page.server.give("Otto");
+  await page.start();
+  await page.goLive();
+  await page.lease.ask("please");
+  return page;
+}
+
+test("asking names the message; the request is this tab's and still open", async () => {
+  const page = await askedPage();
+  assert.deepEqual(page.server.calls.at(-1)?.body, { client_id: "tab-12345", message: "please" });
+  assert.equal(page.lease.request?.message, "please");
+  assert.equal(page.lease.wants, "none");
+});
+
+test("a request that cannot be made is refused in words and leaves nothing open", async () => {
+  const page = new FakePage();
+  page.server.give("Otto");
+  page.server.instead["/control/request"] = () => refusal(429, "too_many_requests");
+  await page.lease.ask("");
+  assert.deepEqual(page.told("refused"), [{ what: "ask", status: 429, code: "too_many_requests" }]);
+  assert.equal(page.lease.request, undefined);
+  page.server.give("me");
+  await page.lease.refresh();
+  assert.equal(page.server.holder, null, "it has not asked");
+});
+
+test("what it has asked for and is handed, it keeps, and renews at once to know how often", async () => {
+  const page = await askedPage();
+  page.server.give("me");
+  await page.tellControl("control", { reason: "handed_over" });
+  assert.equal(page.lease.wants, "held");
+  assert.equal(page.lease.epoch, page.server.epoch);
+  assert.equal(page.remembered.at(-1), page.server.epoch);
+  assert.equal(page.server.calls.at(-1)?.body.epoch, page.server.epoch);
+  assert.equal(page.server.count(RELEASE), 0);
+  assert.equal(page.rfb.viewOnly, false);
+  page.visible = false; // silence is not judged then
+  await page.clock.advance(125_000);
+  assert.equal(page.server.count(ACQUIRE), 2);
+});
+
+test("what is handed over before the request is answered is kept as well", async () => {
+  const page = new FakePage();
+  page.server.give("Otto");
+  await page.start();
+  await page.goLive();
+  const slow = late();
+  page.server.instead["/control/request"] = slow.answer;
+  page.lease.ask("");
+  await settle();
+  page.server.give("me");
+  await page.tellControl("control", { reason: "handed_over" });
+  slow.give(json(200, page.server.control()));
+  await settle();
+  assert.equal(page.lease.wants, "held");
+  assert.equal(page.server.count(RELEASE), 0);
+});
+
+test("an open request from before a reload is having asked", async () => {
+  const page = new FakePage();
+  page.server.give("Otto");
+  page.server.ask({ yours: true, this_client: true });
+  await page.start();
+  await page.goLive();
+  page.server.give("me");
+  await page.tellControl("control", { reason: "handed_over" });
+  assert.equal(page.lease.wants, "held");
+  assert.equal(page.server.count(RELEASE), 0);
+});
+
+test("what another tab has asked for is not this one's", async () => {
+  const page = new FakePage();
+  page.server.give("Otto");
+  page.server.ask({ yours: true });
+  await page.start();
+  await page.goLive();
+  assert.equal(page.lease.request, undefined);
+  page.server.give("me");
+  await page.tellControl("control", { reason: "handed_over" });
+  assert.equal(page.server.holder, null);
+});
+
+for (const reason of ["declined", "unanswered"]) {
+  test(`a request that ends as ${reason} is told once, with who keeps control`, async () => {
+    const page = await askedPage();
+    page.server.requests = [];
+    await page.tellControl("observe", { reason, by: "Otto" });
+    await page.tellControl("observe", { reason, by: "Otto" });
+    assert.deepEqual(page.told("kept"), [{ by: "Otto", epoch: page.server.epoch, reason }]);
+  });
+}
+
+test("a request that ends with the control it was for is not called declined", async () => {
+  const page = await askedPage();
+  page.server.end("released");
+  page.server.requests = [];
+  await page.tellControl("observe", { reason: "released" });
+  assert.deepEqual(page.told("kept"), []);
+  assert.equal(page.lease.request, undefined);
+});
+
+test("a withdrawn request is over for the page at once, and a grant that crosses it is let go of", async () => {
+  const page = await askedPage();
+  const slow = late();
+  page.server.instead["/control/request/withdraw"] = slow.answer;
+  page.lease.withdraw();
+  assert.equal(page.lease.request, undefined);
+  page.server.give("me");
+  await page.tellControl("control", { reason: "handed_over" });
+  assert.equal(page.server.holder, null);
+  slow.give(json(200, page.server.control()));
+  await settle();
+  assert.equal(page.lease.wants, "none");
+  assert.deepEqual(page.told("kept"), []);
+});
+
+test("a request that could not be withdrawn is still open", async () => {
+  const page = await askedPage();
+  page.server.instead["/control/request/withdraw"] = noNetwork;
+  await page.lease.withdraw();
+  assert.equal(page.lease.request?.message, "please");
+  assert.equal(page.told("refused")[0].what, "withdraw");
+});
+
+test("what the server withdraws for the page is no answer of the holder's", async () => {
+  const page = await askedPage();
+  page.server.requests = [];
+  await page.tellControl("observe", { reason: "withdrawn", by: "Anna" });
+  assert.deepEqual(page.told("kept"), []);
+});
+
+test("who leaves asks no more", async () => {
+  const page = await askedPage();
+  page.lease.stop();
+  await settle();
+  assert.equal(page.server.calls.at(-1)?.path, "/control/request/withdraw");
+  assert.equal(page.lease.request, undefined);
+});
+
+test("who leaves without having asked withdraws nothing", async () => {
+  const page = new FakePage();
+  await page.inControl();
+  page.lease.stop();
+  await settle();
+  assert.equal(page.server.count("/control/request/withdraw"), 0);
+});
+
+test("older news of the same version does not bring a request back", async () => {
+  const page = await askedPage();
+  const before = page.server.control();
+  page.clock.time += 1_000;
+  page.server.requests = [];
+  await page.tellControl("observe", { reason: "declined", by: "Otto" });
+  page.lease.hear({ control: before });
+  assert.equal(page.lease.request, undefined);
+});
+
+test("an answer names the request and the epoch; handing over is no loss without a reason", async () => {
+  const page = new FakePage();
+  await page.inControl();
+  page.server.lastEnd = { reason: "handed_over", by: "Otto", note: null, at: "2026-03-01T12:00:00.000Z" };
+  await page.lease.answer(7, true);
+  const body = page.server.calls.find((call) => call.path === "/control/request/answer")?.body;
+  assert.deepEqual(body, { client_id: "tab-12345", epoch: 5, request: 7, accept: true });
+  assert.equal(page.told("lost")[0].reason, "handed_over");
+  assert.equal(page.told("lost")[0].by, "Otto");
+});
+
+test("keeping control names its epoch", async () => {
+  const page = new FakePage();
+  await page.inControl();
+  await page.lease.prolong();
+  assert.deepEqual(page.server.calls.at(-1)?.body, { client_id: "tab-12345", epoch: 5 });
+});
+
+test("a refusal that tells of a loss is told as the loss alone", async () => {
+  const page = new FakePage();
+  await page.inControl();
+  page.server.end("forced");
+  page.server.instead["/control/keep"] = () => refusal(409, "forced", page.server.control());
+  await page.lease.prolong();
+  assert.deepEqual(page.told("refused"), []);
+  assert.equal(page.told("lost")[0].reason, "forced");
+});
+
+test("closing says so with the force-release, opening has a call of its own", async () => {
+  const page = new FakePage();
+  page.server.give("Otto");
+  await page.lease.refresh();
+  await page.lease.force("repairs", true);
+  assert.deepEqual(page.server.calls.at(-1)?.body, { client_id: "tab-12345", epoch: 5, force: true, note: "repairs", close: true });
+  await page.lease.open();
+  assert.equal(page.server.calls.at(-1)?.path, "/control/open");
+});

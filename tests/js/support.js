@@ -69,6 +69,10 @@ export class FakeServer {
   holder = null;
   /** @type {Control["last_end"]} */
   lastEnd = null;
+  /** @type {Control["ends"]} */
+  ends = null;
+  /** @type {Asked[]} */
+  requests = [];
   ttl = 300_000;
   expiresAt = 0;
   /** Answers instead of the usual ones, by the end of the path. @type {Record<string, () => any>} */
@@ -95,6 +99,9 @@ export class FakeServer {
       holder_connected: isHeld ? true : null,
       last_input_at: null,
       last_end: this.lastEnd,
+      ends: this.ends,
+      closed: null,
+      requests: isHeld ? this.requests : [],
       can: { observe: true, control: true, force: false },
     };
   }
@@ -106,8 +113,18 @@ export class FakeServer {
     this.lastEnd = { reason, by, note, at: new Date(this.clock.time).toISOString() };
   }
 
+  /** Somebody asks for control. @param {Partial<Asked>} [more] */
+  ask(more = {}) {
+    const asked_at = new Date(this.clock.time).toISOString();
+    this.requests = [
+      ...this.requests,
+      { id: this.requests.length + 1, by: "Olive", message: "", yours: false, this_client: false, asked_at, granted_at: null, ...more },
+    ];
+  }
+
   /** @param {"me" | "Otto" | "agent"} holder */
   give(holder) {
+    this.requests = [];
     this.holder = holder;
     this.epoch++;
     this.version++;
@@ -133,7 +150,16 @@ export class FakeServer {
     if (path === "/control") return json(200, this.control());
     if (path === "/session") return json(200, { session_url: this.#url() });
     if (path === "/control/acquire") return this.acquire(body);
-    return this.#release(body);
+    if (path === "/control/release") return this.#release(body);
+    return this.#request(path, body);
+  }
+
+  /** @param {string} path @param {{message?: string, accept?: boolean}} body */
+  #request(path, { message = "", accept }) {
+    if (path.endsWith("/request")) this.ask({ by: "Anna", message, yours: true, this_client: true });
+    if (path.endsWith("/withdraw")) this.requests = [];
+    if (accept) this.give("Otto");
+    return json(200, this.control());
   }
 
   /** @param {{epoch?: number, move?: boolean}} body */
@@ -392,7 +418,7 @@ export class FakePage {
 
   /** @param {EventTarget} part */
   #record(part) {
-    for (const type of ["lost", "refused", "signedout", "frozen", "live", "toolarge", "clipboard"]) {
+    for (const type of ["lost", "kept", "refused", "signedout", "frozen", "live", "toolarge", "clipboard"]) {
       part.addEventListener(type, (event) => this.events.push({ type, detail: /** @type {any} */ (event).detail }));
     }
   }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { clock, delayOf, duration, factsOf, offersOf, statusOf } from "../../static/controlplane/view.js";
+import { asksOf, clock, delayOf, duration, factsOf, isOver, offersOf, statusOf } from "../../static/controlplane/view.js";
 
 const NOW = Date.parse("2026-03-01T14:00:00Z");
 const UNTIL = "2026-03-01T14:05:00Z";
@@ -20,6 +20,9 @@ const FREE = {
   holder_connected: null,
   last_input_at: null,
   last_end: null,
+  ends: null,
+  closed: null,
+  requests: [],
   can: { observe: true, control: true, force: false },
 };
 /** @type {Control} */
@@ -30,6 +33,21 @@ const AGENTS = { ...ANNAS, controller: "agent", controlled_by: "builder" };
 const MINE = { ...ANNAS, yours: true, this_client: true };
 /** @type {Control} */
 const ELSEWHERE = { ...ANNAS, yours: true };
+/** @type {Control} */
+const CLOSED = { ...FREE, closed: { by: "Root User", note: "repairs", at: "2026-03-01T13:50:00Z" } };
+/** @type {Asked} */
+const OLIVES = {
+  id: 7,
+  by: "Olive",
+  message: "",
+  yours: false,
+  this_client: false,
+  asked_at: "2026-03-01T13:59:50Z",
+  granted_at: null,
+};
+/** @type {Asked} */
+const OWN = { ...OLIVES, yours: true, this_client: true };
+const IN_8_S = "2026-03-01T14:00:08Z";
 
 /** @type {DisplayView} */
 const LIVE = {
@@ -45,7 +63,7 @@ const LIVE = {
   delay: null,
 };
 /** @type {LeaseView} */
-const NONE = { wants: "none", epoch: null, control: FREE, failing: false, lapsed: false };
+const NONE = { wants: "none", epoch: null, control: FREE, failing: false, lapsed: false, request: undefined };
 /** @type {LeaseView} */
 const HELD = { ...NONE, wants: "held", epoch: 5, control: MINE };
 
@@ -76,6 +94,14 @@ for (const [sentence, view] of /** @type {[string, PageView][]} */ ([
   ["You are watching. Your control is in another window.", page({ lease: { control: ELSEWHERE } })],
   ["You are watching.", page({ lease: { control: null } })],
   ["Taking control…", page({ lease: { wants: "taking" } })],
+  [
+    "Taking control… Waiting for the previous controller to let go.",
+    page({ display: { pause: "waiting" }, lease: HELD }),
+  ],
+  ["Asked Anna for control. Waiting for an answer…", page({ lease: { control: ANNAS, request: OWN } })],
+  ["Anna keeps control.", page({ lease: { control: ANNAS }, notice: { kind: "kept", by: "Anna", epoch: 4, reason: "declined" } })],
+  ["Anna did not answer.", page({ lease: { control: ANNAS }, notice: { kind: "kept", by: "Anna", epoch: 4, reason: "unanswered" } })],
+  ["Root User has closed this desktop to control: “repairs”. You are watching.", page({ lease: { control: CLOSED } })],
   ["You have control.", page({ display: { mode: "control" }, lease: HELD })],
   ["Reconnecting… (attempt 2 of 10)", page({ display: reconnecting({ attempt: 2, why: 1006 }) })],
   [`No connection to the server. Control stays yours until ${clock(UNTIL)}.`, page({ display: reconnecting({ offline: "network" }), lease: HELD })],
@@ -133,6 +159,45 @@ test("a refused take is told in words, never in the server's", () => {
   }
 });
 
+for (const [what, status, code, sentence] of /** @type {[Asking, number, string, string][]} */ ([
+  ["take", 409, "held", "Could not take control: somebody else has it now."],
+  ["take", 409, "held_elsewhere", "Could not take control: you have it in another window."],
+  ["take", 409, "closed", "Could not take control: the desktop is closed to it."],
+  ["ask", 409, "not_needed", "Could not ask for control: it is free, or yours already."],
+  ["ask", 429, "too_many_requests", "You asked a moment ago. Wait half a minute before you ask again."],
+  ["answer", 409, "not_asked", "Could not answer the request: it is not open any more."],
+  ["keep", 0, "network", "Could not keep control: the server did not answer."],
+  ["withdraw", 503, "unavailable", "Could not withdraw the request: the server is busy. Try again."],
+  ["open", 403, "forbidden", "Could not open the desktop again: you have no permission."],
+  ["force", 400, "invalid", "Could not end control. Reload the page and try again."],
+])) {
+  test(`a refused ${what} (${code}) is told in words`, () => {
+    assert.equal(statusOf(page({ notice: { kind: "refused", what, status, code } })), sentence);
+  });
+}
+
+test("what the holder could not do is told although the holder has control", () => {
+  const view = page({ display: { mode: "control" }, lease: HELD, notice: { kind: "refused", what: "keep", status: 0, code: "network" } });
+  assert.equal(statusOf(view), "Could not keep control: the server did not answer.");
+  assert.deepEqual(offersOf(view).dismiss, { why: "" });
+});
+
+test("that somebody keeps control is told for as long as it is so", () => {
+  /** @type {Notice} */
+  const notice = { kind: "kept", by: "Anna", epoch: 4 };
+  assert.equal(isOver(notice, { ...NONE, control: ANNAS }), false);
+  assert.equal(isOver(notice, { ...NONE, control: { ...ANNAS, epoch: 5 } }), true);
+  assert.equal(isOver(notice, { ...NONE, control: FREE }), true);
+  assert.equal(isOver(notice, { ...NONE, control: ANNAS, request: OWN }), true);
+});
+
+test("a loss is told until there is control again, or a new request", () => {
+  /** @type {Notice} */
+  const notice = { kind: "lost", reason: "forced" };
+  assert.equal(isOver(notice, NONE), false);
+  assert.equal(isOver(notice, HELD), true);
+});
+
 test("every final close code has a sentence", () => {
   for (const why of [4400, 4403, 4404, 4410, 4411, 4511]) {
     assert.notEqual(statusOf(page({ display: { state: "ended", why } })), "The connection has ended.");
@@ -174,7 +239,73 @@ test("a free desktop may be taken, also from an agent", () => {
 });
 
 test("while a person has control the button is there and says why it does nothing", () => {
-  assert.equal(offersOf(page({ lease: { control: ANNAS } })).take?.why, "Anna has control. Wait until it is free.");
+  assert.equal(offersOf(page({ lease: { control: ANNAS } })).take?.why, "Anna has control. Ask for it, or wait until it is free.");
+});
+
+test("a person is asked for control; an agent, a free or a closed desktop is not", () => {
+  assert.deepEqual(offersOf(page({ lease: { control: ANNAS } })).ask, { why: "" });
+  for (const control of [FREE, AGENTS, CLOSED, ELSEWHERE]) assert.equal(offersOf(page({ lease: { control } })).ask, null);
+  const can = { observe: true, control: false, force: false };
+  assert.equal(offersOf(page({ lease: { control: { ...ANNAS, can } } })).ask, null);
+});
+
+test("who has asked may withdraw instead", () => {
+  const offers = offersOf(page({ lease: { control: ANNAS, request: OWN } }));
+  assert.equal(offers.ask, null);
+  assert.deepEqual(offers.withdraw, { why: "" });
+});
+
+test("a closed desktop says why it cannot be taken, and managers may open it", () => {
+  const offers = offersOf(page({ lease: { control: CLOSED } }));
+  assert.equal(offers.take?.why, "Root User has closed this desktop to control: “repairs”.");
+  assert.equal(offers.open, null);
+  const can = { observe: true, control: true, force: true };
+  assert.deepEqual(offersOf(page({ lease: { control: { ...CLOSED, can } } })).open, { why: "" });
+});
+
+/** @param {Partial<Control>} told @param {Partial<PageView>} [rest] what a holder is told */
+const holding = (told, rest = {}) => page({ display: { mode: "control" }, lease: { ...HELD, control: { ...MINE, ...told } }, ...rest });
+/** @param {"idle" | "max_hold"} reason @param {string} [at] */
+const ending = (reason, at = "2026-03-01T14:00:20Z") => holding({ ends: { reason, at } });
+
+for (const [sentence, view] of /** @type {[string, PageView][]} */ ([
+  ["", holding({})],
+  ["Olive asks for control.", holding({ requests: [OLIVES] })],
+  ["Olive asks for control: “please”.", holding({ requests: [{ ...OLIVES, message: "please" }] })],
+  ["Olive asks for control. 1 more asks for it.", holding({ requests: [OLIVES, { ...OLIVES, by: "Otto" }] })],
+  ["Olive asks for control. 2 more ask for it.", holding({ requests: [OLIVES, OLIVES, OLIVES] })],
+  [
+    "You have given no input: control goes to Otto in 8 s. Press any key or move the mouse to keep it. 1 more asks for it.",
+    holding({ requests: [OLIVES, { ...OLIVES, by: "Otto", granted_at: IN_8_S }] }),
+  ],
+  [
+    "You have given no input: control goes to Olive in 0 s. Press any key or move the mouse to keep it.",
+    holding({ requests: [{ ...OLIVES, granted_at: IN_8_S }] }, { serverNow: NOW + 60_000 }),
+  ],
+  ["Control ends in 20 s for lack of input.", ending("idle")],
+  ["Control ends in 20 s because it has lasted as long as this workspace allows.", ending("max_hold")],
+  ["", ending("idle", "2026-03-01T14:01:00Z")],
+  ["Olive asks for control. Control ends in 8 s for lack of input.", holding({ requests: [OLIVES], ends: { reason: "idle", at: IN_8_S } })],
+  ["Anna is away. Control comes to you in 8 s.", page({ lease: { control: ANNAS, request: { ...OWN, granted_at: IN_8_S } } })],
+  ["", page({ lease: { control: ANNAS, request: OWN } })],
+  ["", page({ lease: { control: { ...ANNAS, requests: [OLIVES], ends: { reason: "idle", at: IN_8_S } } } })],
+  ["", page({ display: reconnecting({}), lease: { ...HELD, control: { ...MINE, requests: [OLIVES] } } })],
+])) {
+  test(`the bar says “${sentence}” to ${view.lease.wants === "held" ? "the holder" : "a watcher"}, ${view.display.state}`, () => {
+    assert.equal(asksOf(view), sentence);
+  });
+}
+
+test("an end that input may have moved since it was told is not announced", () => {
+  const view = { ...holding({ ends: { reason: "idle", at: "2026-03-01T14:01:00Z" } }), serverNow: NOW + 50_000 };
+  assert.equal(asksOf(view), "");
+  assert.equal(offersOf(view).keep, null);
+});
+
+test("whoever is asked may hand over or keep control; who is about to lose it, keep it", () => {
+  assert.deepEqual(pressable(holding({ requests: [OLIVES] })).filter((name) => ["hand", "keep"].includes(name)), ["hand", "keep"]);
+  assert.deepEqual(pressable(ending("idle")).filter((name) => ["hand", "keep"].includes(name)), ["keep"]);
+  assert.equal(offersOf(holding({})).keep, null);
 });
 
 test("control in another window may be moved here", () => {
