@@ -72,7 +72,7 @@ def tour(browser: Browser, url: str, scheme: str) -> None:
 
 
 def tour_of_two(browser: Browser, url: str, scheme: str) -> None:
-    """One asks the other for control; then it is closed to both, and opened again."""
+    """One asks the other for control and gets it; then it is closed to both, and opened again."""
     suffix = suffix_of(scheme)
     holder, asker = (new_page(browser, url, scheme) for _ in range(2))
     for page, name in ((holder, "operator"), (asker, "admin")):
@@ -89,6 +89,11 @@ def tour_of_two(browser: Browser, url: str, scheme: str) -> None:
     save(holder, f"asked-phone{suffix}")
     asker.get_by_role("button", name="Withdraw").wait_for()
     save(asker, f"asking{suffix}")
+    # A request that is not granted may be followed by the next one only after a while.
+    holder.get_by_role("button", name="Hand over").click()
+    asker.locator("#display[data-mode=control]").wait_for()
+    asker.get_by_role("button", name="Release control").click()
+    take_control(holder)
     asker.get_by_role("button", name="End control…").click()
     dialog.get_by_role("textbox").fill("repairs until noon")
     dialog.get_by_role("checkbox").check()
