@@ -156,9 +156,10 @@ class TooManyRequests(RequestRefused):
 
     status = 429
 
-    def __init__(self, retry_after: int, message: str = "") -> None:
-        said = message or f"Too many calls. Try again in {retry_after} s."
-        super().__init__("too_many_requests", said)
+    def __init__(
+        self, retry_after: int, message: str = "", code: str = "too_many_requests"
+    ) -> None:
+        super().__init__(code, message or f"Too many calls. Try again in {retry_after} s.")
         self.retry_after = retry_after
 
 

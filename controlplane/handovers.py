@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -34,7 +35,8 @@ from controlplane.presenters import LeaseView
 Outcome = ControlRequest.Outcome
 What = ControlEvent.What
 
-ASK_AGAIN_SECONDS = 30
+# A page that is reloaded has withdrawn, and asks again.
+_REST_SECONDS = {Outcome.DECLINED: 30, Outcome.WITHDRAWN: 3}
 LEFT_AFTER_SECONDS = 10.0  # without a stream, an asker who had one is taken to have left
 
 CONTROL_ENDED = "control_ended"
@@ -67,14 +69,15 @@ def _change_open(workspace: Workspace, asker: Holder, message: str) -> bool:
 
 
 def _rest(workspace: Workspace, user: User, now: datetime) -> None:
-    """Nobody is asked again and again."""
-    ended = ControlRequest.objects.filter(workspace=workspace, user=user, ended_at__isnull=False)
-    newest = ended.order_by("-ended_at").exclude(outcome=Outcome.GRANTED).first()
+    """Nobody is asked again and again. Who has asked in vain for no fault of theirs may at once."""
+    ended = ControlRequest.objects.filter(workspace=workspace, user=user, outcome__in=_REST_SECONDS)
+    newest = ended.order_by("-ended_at").first()
     if newest is None or newest.ended_at is None:
         return
-    left = ASK_AGAIN_SECONDS - (now - newest.ended_at).total_seconds()
+    rest = _REST_SECONDS[Outcome(newest.outcome)]
+    left = ceil(rest - (now - newest.ended_at).total_seconds())
     if left > 0:
-        raise TooManyRequests(int(left) + 1, f"You can ask again in {int(left) + 1} s.")
+        raise TooManyRequests(left, f"You can ask again in {left} s.", "asked_lately")
 
 
 def _open(workspace: Workspace, asker: Holder, message: str, epoch: int) -> None:

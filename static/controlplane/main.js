@@ -14,6 +14,7 @@ import { askerOf, asksOf, clock, delayOf, duration, factsOf, isOver, limitOf, of
 const TICK_MS = 1_000;
 const REFRESH_MS = 15_000;
 const SLOW_MS = 3_000;
+const SETTLE_MS = 700;
 const CLIPBOARD_CHARACTERS = 262_144;
 
 /** @type {Timers} */
@@ -61,6 +62,8 @@ let version = -1;
 let wantsFocus = false;
 let wasDriving = false;
 let isDrawing = false;
+let askerShown = 0;
+let askerChangedAt = 0;
 
 /** What a person or the server does → which part is told. @type {[EventTarget, string, (detail: any) => void][]} */
 const wires = [
@@ -111,9 +114,16 @@ function leaseChanged() {
   draw();
 }
 
+/** @param {number} id 0 where nobody asks */
+function noteAsker(id) {
+  if (askerShown && id && id !== askerShown) askerChangedAt = now();
+  askerShown = id;
+}
+
 /** @param {boolean} accept */
 function answer(accept) {
   const asker = askerOf(lease);
+  if (accept && now() - askerChangedAt < SETTLE_MS) return; // the click was meant for the one before
   if (asker) lease.answer(asker.id, accept);
 }
 
@@ -176,6 +186,7 @@ function render() {
     holder: lease.control?.controlled_by ?? "the holder",
     age: ui.isFrozen ? age : "",
   });
+  noteAsker(askerOf(lease)?.id ?? 0);
   if (driving && !wasDriving) regainFocus();
   wasDriving = driving;
 }

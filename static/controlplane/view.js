@@ -205,7 +205,7 @@ function sentenceOf(notice) {
 
 /** @param {{what: string, status: number, code: string}} notice */
 function refusal({ what, status, code }) {
-  if (what === "ask" && status === 429) return "You asked a moment ago. Wait half a minute before you ask again.";
+  if (code === "asked_lately") return "You asked a moment ago. Wait half a minute before you ask again.";
   const why = REFUSALS[code] ?? REFUSALS[status < 500 ? status : 429];
   return `Could not ${ACTS[what]}${why ? `: ${why}` : ". Reload the page and try again"}.`;
 }

@@ -130,8 +130,18 @@ def test_who_was_declined_has_to_rest(
     answer(asked, operator, accept=False)
     with pytest.raises(TooManyRequests) as caught:
         ask(asked.workspace, colleague)
-    assert 1 <= (caught.value.retry_after or 0) <= handovers.ASK_AGAIN_SECONDS + 1
-    pass_time(handovers.ASK_AGAIN_SECONDS + 1)
+    assert 1 <= (caught.value.retry_after or 0) <= 30
+    pass_time(30)
+    assert ask(asked.workspace, colleague).pk != asked.pk
+
+
+def test_who_takes_a_request_back_may_soon_ask_again(
+    asked: ControlRequest, colleague: User
+) -> None:
+    handovers.withdraw(asked.workspace, colleague, OTHER_TAB)
+    with pytest.raises(TooManyRequests):
+        ask(asked.workspace, colleague)
+    pass_time(3)
     assert ask(asked.workspace, colleague).pk != asked.pk
 
 

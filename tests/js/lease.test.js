@@ -376,9 +376,9 @@ test("asking names the message; the request is this tab's and still open", async
 test("a request that cannot be made is refused in words and leaves nothing open", async () => {
   const page = new FakePage();
   page.server.give("Otto");
-  page.server.instead["/control/request"] = () => refusal(429, "too_many_requests");
+  page.server.instead["/control/request"] = () => refusal(429, "asked_lately");
   await page.lease.ask("");
-  assert.deepEqual(page.told("refused"), [{ what: "ask", status: 429, code: "too_many_requests" }]);
+  assert.deepEqual(page.told("refused"), [{ what: "ask", status: 429, code: "asked_lately" }]);
   assert.equal(page.lease.request, undefined);
   page.server.give("me");
   await page.lease.refresh();
