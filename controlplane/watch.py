@@ -19,7 +19,7 @@ from typing import Protocol
 from django.conf import settings
 from django.db import Error as AnyDatabaseError
 
-from controlplane import driving, events, sweeping
+from controlplane import driving, notices, sweeping
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.driving import Driver
 from controlplane.presenters import Json, LeaseView
@@ -65,7 +65,7 @@ class Watch:
         self._newest_of_seat: dict[tuple[int, int, str], Watched] = {}
         self._told: dict[int, int] = {}  # by workspace, the newest version heard of
         self._due: set[Watched] = set()  # to be looked at before the next poll of all
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._checks_access = False
         self._threads = DatabaseThreads("watch", 1, keeps_connections=True)
@@ -82,13 +82,10 @@ class Watch:
         if older:
             older.shut_gate()
             self.wake(older)
-        if not self._tasks:
-            self._tasks = [
-                asyncio.create_task(self._poll(), name="watch-poll"),
-                asyncio.create_task(self._listen(), name="watch-listen"),
-            ]
-            for task in self._tasks:
-                task.add_done_callback(_log_death)
+        if self._task is None:
+            self._task = asyncio.create_task(self._poll(), name="watch-poll")
+            self._task.add_done_callback(_log_death)
+            notices.current().subscribe(self._take_in)
 
     def leave(self, stream: Watched) -> None:
         """Forget ``stream``; the last one stops the watch."""
@@ -96,10 +93,10 @@ class Watch:
         self._due.discard(stream)
         if self._newest_of_seat.get(stream.seat) is stream:
             del self._newest_of_seat[stream.seat]
-        if not self._streams:
-            for task in self._tasks:
-                task.cancel()
-            self._tasks = []
+        if not self._streams and self._task:
+            self._task.cancel()
+            self._task = None
+            notices.current().unsubscribe(self._take_in)
             self._threads.release()
 
     def has_newer(self, view: LeaseView) -> bool:
@@ -138,25 +135,6 @@ class Watch:
         self.wake()
 
     # --- notify -----------------------------------------------------------------------------------
-    async def _listen(self) -> None:
-        while True:
-            try:
-                await self._receive_notices()
-            except Exception as error:  # whatever the broker's client raises: polling goes on
-                logger.warning("no notices (%s): polling every second instead", error)
-                await asyncio.sleep(RETRY_SECONDS)
-
-    async def _receive_notices(self) -> None:
-        layer = events.channel_layer()
-        channel = await layer.new_channel()
-        await layer.group_add(events.GROUP, channel)
-        try:
-            while True:
-                self._take_in(await layer.receive(channel))
-        finally:
-            with suppress(Exception):  # the broker is away, or we are: nothing hangs on it
-                await layer.group_discard(events.GROUP, channel)
-
     def _take_in(self, message: Json) -> None:
         match message["type"]:
             case "access":

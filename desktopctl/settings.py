@@ -194,5 +194,7 @@ LOGGING = {
         "django": {"handlers": [], "level": "INFO", "propagate": True},
         "django.server": {"handlers": [], "level": "INFO", "propagate": True},
         "daphne": {"level": "WARNING"},
+        # A traceback a second while Redis is away; notices.py and events.py say so once each.
+        "channels_redis": {"level": "CRITICAL"},
     },
 }

@@ -37,7 +37,7 @@ FLOORS = (
     ("fields", "models", "migrations"),
     # 3: the services: who may do what, leases, tokens, what they tell each other
     (
-        *("events", "access", "apitokens", "backends", "leases", "presenters", "tokens"),
+        *("events", "notices", "access", "apitokens", "backends", "leases", "presenters", "tokens"),
         *("handovers", "driving", "verdicts", "desktops", "sweeping", "watch"),
         *("housekeeping", "readiness", "configuring", "registration", "eventlog"),
         *("workspacefiles", "workspacesync"),
