@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
-from asgiref.sync import sync_to_async
+from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import Error as AnyDatabaseError
 from django.db import close_old_connections, connection, connections, transaction
 
@@ -77,3 +77,17 @@ def time_limit(seconds: float) -> Iterator[None]:
                 limit = f"{round(seconds * 1000)}ms"
                 cursor.execute("SELECT set_config('statement_timeout', %s, true)", [limit])
         yield
+
+
+async def leave_request_thread() -> None:
+    """Give back what Django keeps for a request until its response has ended, which may be hours.
+
+    That is a thread of its own, and the database connection that its view has used there.
+    """
+    await sync_to_async(connections.close_all)()
+    context = SyncToAsync.thread_sensitive_context.get(None)
+    if context is None:
+        return
+    executor = SyncToAsync.context_to_thread_executor.pop(context, None)
+    if executor is not None:  # a later call gets a new one
+        executor.shutdown(wait=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ninja import NinjaAPI
 
-from controlplane.api import control, errors, registration, workspaces
+from controlplane.api import control, errors, events, registration, workspaces
 from controlplane.api.auth import ApiTokenBearer, SessionCookie
 
 api = NinjaAPI(
@@ -17,5 +17,5 @@ api = NinjaAPI(
     urls_namespace="api",
 )
 errors.add_handlers(api)
-for _module in (workspaces, registration, control):
+for _module in (workspaces, registration, control, events):
     api.add_router("", _module.router)

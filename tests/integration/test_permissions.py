@@ -154,6 +154,7 @@ class Call:
 TAB = {"client_id": THIS_TAB}
 FORCE = TAB | {"force": True, "note": "why"}
 CALLS = {
+    "GET /api/events": Call(),
     "GET /api/workspaces": Call(),
     "GET /api/workspaces/{slug}": Call(),
     "PUT /api/workspaces/{slug}": Call({}),

@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin, Subprotocol
 
+from tests.support.event_stream import EventStream
 from tests.support.timing import limit
 
 V1 = "desktopctl.v1"
@@ -79,6 +80,11 @@ class ApiClient:
         """The database's time, in seconds."""
         control = self._get("/api/workspaces/desk/display/control")
         return datetime.fromisoformat(control["server_time"]).timestamp()
+
+    def events(self, *, last_event_id: str = "", client_id: str = CLIENT_ID) -> EventStream:
+        """Open the stream of all that happens, or resume it."""
+        headers = {"Last-Event-ID": last_event_id} if last_event_id else {}
+        return EventStream(self._http, f"/api/events?client_id={client_id}", **headers)
 
     def _get(self, path: str) -> dict[str, Any]:
         return Answer(self._http.get(path)).raise_for_status_is(200)

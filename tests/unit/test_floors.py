@@ -39,6 +39,7 @@ FLOORS = (
     (
         *("events", "notices", "access", "apitokens", "backends", "leases", "presenters", "tokens"),
         *("handovers", "driving", "verdicts", "desktops", "sweeping", "watch"),
+        *("eventtail", "feedreader", "feed"),
         *("housekeeping", "readiness", "configuring", "registration", "eventlog"),
         *("workspacefiles", "workspacesync"),
     ),

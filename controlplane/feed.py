@@ -1,0 +1,220 @@
+"""The feed: one stream of server-sent events for all that a caller may watch.
+
+One reader per process, as in watch.py: notices make it fast, a poll makes it right. It runs while
+somebody listens, and for all of them together; an open stream has neither a thread nor a database
+connection. A message tells how things are, so of two that wait for a slow listener the older one
+can be dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
+from functools import cache
+from weakref import WeakSet
+
+from django.conf import settings
+from django.db import Error as AnyDatabaseError
+
+from controlplane import notices
+from controlplane.dbthreads import DatabaseThreads, leave_request_thread
+from controlplane.exceptions import TooManyRequests
+from controlplane.feedreader import Caller, Message, Reader
+from controlplane.presenters import Json
+
+logger = logging.getLogger(__name__)
+
+ACCESS_SECONDS = 3.0  # how often logins and grants are checked again without a notice
+SHORTEST_PAUSE_SECONDS = 0.05  # between two looks, however many notices come
+KEEPALIVE_SECONDS = 15.0
+MAX_WAITING = 200  # messages of a slow listener, before only the newest are kept
+MAX_STREAM_BYTES = 16 * 1024 * 1024  # Daphne queues without end for who does not read
+RETRY_MS = (1000, 4000)  # not all at once after a restart
+RETRY_AFTER_SECONDS = 10
+END_SECONDS = 1.0
+
+
+class Listener:
+    """One open stream, and what waits to be sent on it."""
+
+    def __init__(self, caller: Caller, resume_after: int | None = None) -> None:
+        self.caller = caller
+        self.resume_after = resume_after
+        self.is_over = False
+        self.has_left = asyncio.Event()
+        self._waiting: list[Message] = []
+        self._kept = 0  # how many waited after the last were dropped
+        self._wake = asyncio.Event()
+
+    def put(self, messages: Iterable[Message]) -> None:
+        """Add what is to be sent. Where too much waits, only how things are now is kept."""
+        self._waiting.extend(messages)
+        if len(self._waiting) > self._kept + MAX_WAITING:
+            self._waiting = _newest(self._waiting)
+            self._kept = len(self._waiting)
+        if self._waiting:
+            self._wake.set()
+
+    def end(self) -> None:
+        """Close the stream."""
+        self.is_over = True
+        self._wake.set()
+
+    async def take(self) -> str:
+        """Return what is to be sent next; after a while without anything, a comment."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(KEEPALIVE_SECONDS):
+                await self._wake.wait()
+        self._wake.clear()
+        waiting, self._waiting, self._kept = self._waiting, [], 0
+        return "".join(map(str, waiting)) or ": \n\n"
+
+
+def _newest(messages: list[Message]) -> list[Message]:
+    """Return the last message of each kind about each workspace, in their order."""
+    found: dict[tuple[str, str], Message] = {}
+    for message in messages:
+        found.pop((message.event, message.slug), None)
+        found[message.event, message.slug] = message
+    return list(found.values())
+
+
+class Feed:
+    """Runs while somebody listens; each process has one."""
+
+    def __init__(self) -> None:
+        # Those let in, by user. One whose stream never starts drops out by itself.
+        self._admitted: defaultdict[int, WeakSet[Listener]] = defaultdict(WeakSet)
+        self._lock = threading.Lock()  # requests are let in by threads of their own
+        self._listeners: set[Listener] = set()
+        self._reader = Reader()
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._threads = DatabaseThreads("feed", 1, keeps_connections=True)
+        self._access_checked = -float("inf")
+        self._is_blind = self._is_closed = False
+
+    def admit(self, caller: Caller, resume_after: int | None = None) -> Listener:
+        """Return a new listener, for ``stream``. From any thread; raises TooManyRequests."""
+        listener = Listener(caller, resume_after)
+        with self._lock:
+            own = self._admitted[caller.user_id]
+            if len(own) >= settings.DISPLAY.max_streams_per_user:
+                raise TooManyRequests(
+                    RETRY_AFTER_SECONDS, "You have too many event streams open; close some."
+                )
+            own.add(listener)
+        return listener
+
+    async def stream(self, listener: Listener) -> AsyncIterator[str]:
+        """Yield the parts of the stream until either side ends it."""
+        sent = 0
+        try:
+            await leave_request_thread()
+            self._join(listener)
+            yield f"retry: {random.randint(*RETRY_MS)}\n\n"  # noqa: S311  (a delay, no secret)
+            while sent < MAX_STREAM_BYTES:
+                part = await listener.take()
+                if listener.is_over:
+                    break
+                sent += len(part)
+                yield part
+        finally:
+            self._leave(listener)
+
+    async def end_all(self) -> None:
+        """End all streams, and those to come; return when they have ended, or after a second."""
+        self._is_closed = True
+        listeners = list(self._listeners)
+        for listener in listeners:
+            listener.end()
+        with suppress(TimeoutError):  # a client that does not read is not waited for
+            async with asyncio.timeout(END_SECONDS):
+                for listener in listeners:
+                    await listener.has_left.wait()
+
+    def _join(self, listener: Listener) -> None:
+        if self._is_closed:
+            return listener.end()
+        self._listeners.add(listener)
+        if self._task is None:
+            self._reader = Reader()
+            self._wake = asyncio.Event()  # of the running loop
+            self._task = asyncio.create_task(self._poll(), name="feed-poll")
+            self._task.add_done_callback(_log_death)
+            notices.current().subscribe(self._take_in)
+        return self._wake.set()
+
+    def _leave(self, listener: Listener) -> None:
+        user_id = listener.caller.user_id
+        with self._lock:
+            self._admitted[user_id].discard(listener)
+            if not self._admitted[user_id]:
+                del self._admitted[user_id]
+        self._listeners.discard(listener)
+        listener.has_left.set()
+        if not self._listeners and self._task:
+            self._task.cancel()
+            self._task = None
+            notices.current().unsubscribe(self._take_in)
+            self._threads.release()
+
+    def _take_in(self, notice: Json) -> None:
+        if notice["type"] == "access":
+            self._access_checked = -float("inf")
+        self._wake.set()
+
+    # --- poll -------------------------------------------------------------------------------------
+    async def _poll(self) -> None:
+        while True:
+            self._wake.clear()
+            await self._look()
+            await asyncio.sleep(SHORTEST_PAUSE_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(settings.DISPLAY.watch_seconds):
+                    await self._wake.wait()
+
+    async def _look(self) -> None:
+        started = time.monotonic()
+        checks_access = started - self._access_checked >= ACCESS_SECONDS
+        if checks_access:
+            self._access_checked = started  # a notice that comes meanwhile asks again
+        try:
+            listeners = list(self._listeners)
+            outcomes = await self._threads.run(self._reader.look, listeners, checks_access)
+        except Exception as error:  # the database, or a bug: neither may end the feed
+            self._access_checked = -float("inf")
+            self._note_blindness(error)
+            return
+        self._note_blindness(None)
+        for listener in listeners:
+            outcome = outcomes[listener]
+            listener.put(outcome.messages)
+            if outcome.is_over:
+                listener.end()
+
+    def _note_blindness(self, error: Exception | None) -> None:
+        was_blind, self._is_blind = self._is_blind, error is not None
+        if error and not isinstance(error, AnyDatabaseError):
+            self._reader = Reader()  # it may have stopped half-way: everybody is told anew
+        if error and not was_blind:
+            logger.error("event streams stand still: %s", error, exc_info=error)
+        if was_blind and not error:
+            logger.warning("event streams go on")
+
+
+def _log_death(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception():
+        logger.critical("the feed died: event streams stand still", exc_info=task.exception())
+
+
+@cache
+def current() -> Feed:
+    """Return this process's feed."""
+    return Feed()
