@@ -394,7 +394,7 @@ def test_uvicorn_runs_as_measured(monkeypatch: pytest.MonkeyPatch) -> None:
         def run(self, sockets: list[socket.socket]) -> None:
             used["sockets"] = sockets
 
-    monkeypatch.setattr(serve.uvicorn, "Server", Server)
+    monkeypatch.setattr(serve._uvicorn, "Server", Server)
     with serve.listen("127.0.0.1", 0) as listener:
         serve._run_uvicorn(listener, 1)
     assert used["sockets"] == [listener]

@@ -92,10 +92,11 @@ class LiveServer:
         facts = {"upstreams": upstreams, "password_file": str(password_file)}
         self.manage("shell", "-c", _POPULATE, text=json.dumps(facts))
 
-    def start(self, kind: str = "uvicorn") -> Self:
+    def start(self, kind: str = "uvicorn", *options: str) -> Self:
         """Serve; returns when it answers. After ``stop`` or ``kill``, on the same port."""
+        serve = ["manage.py", "serve", "--port", str(self.port), "--server", kind, *options]
         self._process = Process(
-            [sys.executable, "manage.py", "serve", "--port", str(self.port), "--server", kind],
+            [sys.executable, *serve],
             log=self._directory / "server.log",
             env=self._env,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import socket
-from contextlib import suppress
 from typing import Any
 
 import uvicorn
@@ -19,10 +18,10 @@ from django.db import DatabaseError, connection
 from django.utils.module_loading import import_string
 from twisted.internet import reactor  # after daphne.server, which chooses asyncio's
 from twisted.internet.defer import Deferred
-from uvicorn.supervisors import Multiprocess
 
-from controlplane import readiness
+from controlplane import feed, readiness
 from controlplane.consumers import open_streams
+from controlplane.management.commands import _uvicorn
 
 APPLICATION = "desktopctl.asgi:application"
 PING_SECONDS = 20
@@ -129,20 +128,21 @@ def _run_uvicorn(listener: socket.socket, workers: int) -> None:
         server_header=False,
         log_config=None,  # settings.LOGGING
     )
-    if workers > 1:
-        return Multiprocess(config, sockets=[listener]).run()
-    with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listener])
-    return None
+    _uvicorn.run(config, listener)
 
 
-def _end_streams() -> Deferred[None]:
-    return Deferred.fromFuture(asyncio.ensure_future(open_streams.end_all()))
+async def _end_streams() -> None:
+    await feed.current().end_all()
+    await open_streams.end_all()
+
+
+def _before_shutdown() -> Deferred[None]:
+    return Deferred.fromFuture(asyncio.ensure_future(_end_streams()))
 
 
 def _run_daphne(listener: socket.socket) -> None:
     # Daphne only cancels its tasks: our streams end first, with a code that pages understand.
-    reactor.addSystemEventTrigger("before", "shutdown", _end_streams)  # type: ignore[arg-type]  # stubs lack "self"
+    reactor.addSystemEventTrigger("before", "shutdown", _before_shutdown)  # type: ignore[arg-type]  # stubs lack "self"
     DaphneServer(
         application=import_string(APPLICATION.replace(":", ".")),
         endpoints=build_endpoint_description_strings(file_descriptor=listener.fileno()),
