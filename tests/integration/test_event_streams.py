@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
 
 from tests.support.databases import Database, Databases
@@ -79,7 +79,7 @@ def greeted(stream: EventStream) -> list[Event]:
 
 
 def threads_of(server: LiveServer) -> int:
-    return len(os.listdir(f"/proc/{server.pid}/task"))
+    return len(list(Path(f"/proc/{server.pid}/task").iterdir()))
 
 
 def test_a_stream_greets_and_then_tells_what_happens(
@@ -342,6 +342,7 @@ def test_whoever_resumes_again_and_again_under_concurrent_writers_misses_nothing
         observers = [
             stack.enter_context(closing(ApiClient(server.url, "observer"))) for server in servers
         ]
+        take_and_release(servers[0].url, "desk", 1)  # before the first event nobody can resume
         first = observers[0].events()
         greeted(first)
         first.close()
@@ -357,8 +358,7 @@ def test_whoever_resumes_again_and_again_under_concurrent_writers_misses_nothing
         while any(writer.is_alive() for writer in writers):
             turn += 1
             stream = observers[turn % 2].events(last_event_id=last_id)
-            for _ in range(4):
-                told.append(stream.next())
+            told += [stream.next() for _ in range(4)]
             stream.close()
             last_id = stream.last_id
         stream = observers[0].events(last_event_id=last_id)
@@ -373,6 +373,39 @@ def test_whoever_resumes_again_and_again_under_concurrent_writers_misses_nothing
     assert {(each["what"], each["at"][:-1]) for each in happened if each} >= {
         (what, at.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]) for what, at in expected
     }
+
+
+SLOW_WRITE = b"""
+    INSERT INTO controlplane_controlevent
+        (workspace_id, workspace_slug, what, who, client_id, epoch, reason, note, at)
+    SELECT id, slug, 'kept', 'Slow Writer', '', 0, '', '', now()
+    FROM controlplane_workspace WHERE slug = 'desk-2'
+"""
+
+
+def test_an_event_whose_transaction_commits_late_is_not_skipped(
+    tmp_path: Path, database: Database, password_file: Path
+) -> None:
+    with ExitStack() as stack:
+        servers = start_two(stack, tmp_path, database.url, password_file)
+        observers = [
+            stack.enter_context(closing(ApiClient(server.url, "observer"))) for server in servers
+        ]
+        take_and_release(servers[0].url, "desk", 1)
+        staying, leaving = observers[0].events(), observers[1].events()
+        greeted(staying)
+        greeted(leaving)
+        with psycopg.connect(database.url) as slow:
+            slow.execute(SLOW_WRITE)  # it has its id, and nobody can see it yet
+            take_and_release(servers[0].url, "desk", 1)
+            staying.control_of("desk", "released")
+            leaving.control_of("desk", "released")
+            leaving.close()
+            slow.commit()
+        assert staying.control_of("desk-2", "kept")["happened"]["who"] == "Slow Writer"
+        again = observers[0].events(last_event_id=leaving.last_id)  # at the other process
+        assert again.control_of("desk-2", "kept")["happened"]["who"] == "Slow Writer"
+        again.until(lambda event: event.id == str(newest_event(database)))
 
 
 def newest_event(database: Database) -> int:
