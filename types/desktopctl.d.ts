@@ -170,6 +170,33 @@ interface ClipboardNeeds {
   timers: Timers;
 }
 
+/** What is known of a display, as the list shows it. */
+interface Shown {
+  status: string;
+  width: number | null;
+  height: number | null;
+}
+
+/** One of the server's events, as tabs pass it on; `id` is where to resume. */
+interface Told {
+  type: string;
+  data: any;
+  id: string;
+}
+
+interface EventsNeeds extends Ambience {
+  /** Of the lock and the channel that the tabs of one person share. */
+  name: string;
+  /** Missing on plain http. */
+  locks: LockManager | undefined;
+  channel(name: string): BroadcastChannel;
+  /** @param query "" or where to resume */
+  open(query: string): EventSource;
+  /** The HTTP status that the server answers now; 0 for none. */
+  probe(): Promise<number>;
+  visible(): boolean;
+}
+
 interface IdentityNeeds {
   workspace: string;
   /** The tab's own storage; throws where the browser forbids it. */
