@@ -47,7 +47,8 @@ class Listener:
         self.caller = caller
         self.resume_after = resume_after
         self.is_over = False
-        self.has_left = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None  # where its stream runs
+        self._is_closed = asyncio.Event()
         self._waiting: list[Message] = []
         self._kept = 0  # how many waited after the last were dropped
         self._wake = asyncio.Event()
@@ -61,10 +62,24 @@ class Listener:
         if self._waiting:
             self._wake.set()
 
+    def begin(self) -> None:
+        """Its stream begins, in the running loop."""
+        self._loop = asyncio.get_running_loop()
+
     def end(self) -> None:
         """Close the stream."""
         self.is_over = True
         self._wake.set()
+
+    def note_closed(self) -> None:
+        """The server is through with the response. From any thread."""
+        if self._loop:
+            with suppress(RuntimeError):  # the loop has ended before: nobody waits any more
+                self._loop.call_soon_threadsafe(self._is_closed.set)
+
+    async def closed(self) -> None:
+        """Return once the response has ended, its last bytes and all."""
+        await self._is_closed.wait()
 
     async def take(self) -> str:
         """Return what is to be sent next; after a while without anything, a comment."""
@@ -129,7 +144,7 @@ class Feed:
             self._leave(listener)
 
     async def end_all(self) -> None:
-        """End all streams, and those to come; return when they have ended, or after a second."""
+        """End all streams, and those to come; return when their responses have, or in a second."""
         self._is_closed = True
         listeners = list(self._listeners)
         for listener in listeners:
@@ -137,9 +152,10 @@ class Feed:
         with suppress(TimeoutError):  # a client that does not read is not waited for
             async with asyncio.timeout(END_SECONDS):
                 for listener in listeners:
-                    await listener.has_left.wait()
+                    await listener.closed()
 
     def _join(self, listener: Listener) -> None:
+        listener.begin()
         if self._is_closed:
             return listener.end()
         self._listeners.add(listener)
@@ -158,7 +174,6 @@ class Feed:
             if not self._admitted[user_id]:
                 del self._admitted[user_id]
         self._listeners.discard(listener)
-        listener.has_left.set()
         if not self._listeners and self._task:
             self._task.cancel()
             self._task = None

@@ -26,13 +26,30 @@ _AS_STREAM: dict[str, Any] = {
 router = Router(tags=["events"])
 
 
+class EventStreamResponse(StreamingHttpResponse):
+    """A response that tells the feed when the server is through with it."""
+
+    def __init__(self, listener: feed.Listener) -> None:
+        super().__init__(
+            feed.current().stream(listener),
+            content_type="text/event-stream",
+            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+        )
+        self._listener = listener
+
+    def close(self) -> None:
+        """Close it, and say so: at shutdown that is waited for."""
+        super().close()
+        self._listener.note_closed()
+
+
 @router.get("/events", response=FAILURES, openapi_extra=_AS_STREAM)
 def get_events(
     request: HttpRequest,
     client_id: Annotated[str, Query(pattern=rf"{CLIENT_ID_PATTERN}|^$")] = "",
     last_seen: Annotated[str, Query(alias="last_event_id", pattern=_EVENT_ID)] = "",
     last_event_id: Annotated[str, Header(alias="Last-Event-ID", pattern=_EVENT_ID)] = "",
-) -> StreamingHttpResponse:
+) -> EventStreamResponse:
     """Tell how things are, then what changes.
 
     `hello` comes first. `control` tells who has control of a workspace and what has `happened`, or
@@ -43,8 +60,4 @@ def get_events(
     resume_after = last_event_id or last_seen
     caller = Caller(user_of(request).pk, client_id, session_key_of(request))
     listener = feed.current().admit(caller, int(resume_after) if resume_after else None)
-    return StreamingHttpResponse(
-        feed.current().stream(listener),
-        content_type="text/event-stream",
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    return EventStreamResponse(listener)

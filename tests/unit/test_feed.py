@@ -142,8 +142,11 @@ class Reading:
         self.task = asyncio.create_task(self._read(the_feed))
 
     async def _read(self, the_feed: Feed) -> None:
-        async for part in the_feed.stream(self.listener):
-            self.parts.append(part)
+        try:
+            async for part in the_feed.stream(self.listener):
+                self.parts.append(part)
+        finally:
+            self.listener.note_closed()  # as the response does
 
     async def until(self, count: int) -> Reading:
         """Wait for so many parts; the first one is the delay before coming back."""
