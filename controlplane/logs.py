@@ -1,16 +1,16 @@
-"""What no log line may carry: session tokens, also when they came in a URL."""
+"""What no log line may carry: session tokens and client_ids, also when they came in a URL."""
 
 from __future__ import annotations
 
 import logging
 import re
 
-_TOKENS = re.compile(r"(token=|desktopctl\.token\.)[^\s&\"',)\]]+")
+_SECRETS = re.compile(r"(token=|client_id=|desktopctl\.token\.)[^\s&\"',)\]]+")
 
 
 class RedactingFormatter(logging.Formatter):
-    """Formats a record, traceback included, with the value of every session token hidden."""
+    """Formats a record, traceback included, with the value of every session token and client_id hidden."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the finished line or lines."""
-        return _TOKENS.sub(r"\1[hidden]", super().format(record))
+        return _SECRETS.sub(r"\1[hidden]", super().format(record))

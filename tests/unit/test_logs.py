@@ -27,6 +27,7 @@ def line(message: str, *args: object, raised: bool = False) -> str:
     [
         "GET /api/workspaces/desk/display/session/websockify?token={} HTTP/1.1",
         "?a=1&token={}&b=2",
+        "GET /api/events?client_id={} HTTP/1.1",
         "wss://desk.example/websockify#token={}",
         "desktopctl.v1, desktopctl.token.{}, binary",
         "['desktopctl.v1', 'desktopctl.token.{}']",
