@@ -9,7 +9,7 @@ _SECRETS = re.compile(r"(token=|client_id=|desktopctl\.token\.)[^\s&\"',)\]]+")
 
 
 class RedactingFormatter(logging.Formatter):
-    """Formats a record, traceback included, with the value of every session token and client_id hidden."""
+    """Formats a record, traceback included, with the value of each token and client_id hidden."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the finished line or lines."""
