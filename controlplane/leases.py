@@ -186,16 +186,16 @@ def release(
 def keep(workspace: Workspace, holder: Holder, *, epoch: int, ttl: float) -> DisplayControlLease:
     """Answer a warning: idle time and the longest hold count from now on anew.
 
-    Raises Refused, as a renewal does, where ``epoch`` is not, or no longer, this holder's.
+    Raises NotPermitted, or Refused, as a renewal does, where ``epoch`` is not, or no longer, this
+    holder's.
     """
     refusal: Refused | None = None
     with _deciding(workspace) as case:
-        if _holds(case, holder, epoch):
-            case.lease.kept_at = case.now
-            _extend(case, ttl)
-            _note_by(case, holder, What.KEPT, "")
-        else:
-            refusal = _why_ended(case, holder, epoch)
+        try:
+            _keep(case, holder, epoch, ttl)
+        except Refused as error:
+            refusal = error
+            _note_refusal(case, holder, error.code)
     if refusal:
         raise refusal
     return case.lease
@@ -207,6 +207,7 @@ def check_holder(workspace: Workspace, holder: Holder, *, epoch: int) -> None:
     with _deciding(workspace) as case:
         if not _holds(case, holder, epoch):
             refusal = _why_ended(case, holder, epoch)
+            _note_refusal(case, holder, refusal.code)
     if refusal:
         raise refusal
 
@@ -217,10 +218,11 @@ def hand_over(
     """Give control of ``epoch`` to who has asked for it, in one write; return whether it was done.
 
     ``holder`` is who gives it; None where nobody is asked any more (requests.py). It is not done
-    where that epoch is over or another's, or where ``to`` may not control (any more).
+    where that epoch is over or another's, where ``to`` has it already, or may not control (any
+    more).
     """
     with _deciding(workspace) as case:
-        is_current = case.is_held and epoch == case.lease.epoch
+        is_current = case.is_held and epoch == case.lease.epoch and not _is_holder(case.lease, to)
         if not is_current or not (holder is None or _is_holder(case.lease, holder)):
             return False
         try:
@@ -392,6 +394,15 @@ def _check_open(case: _Case) -> None:
         raise Refused("closed", case.lease.closed_by)
 
 
+def _keep(case: _Case, holder: Holder, epoch: int, ttl: float) -> None:
+    if not _holds(case, holder, epoch):
+        raise _why_ended(case, holder, epoch)
+    _check_permission(case, holder)  # it extends the lease, as a renewal does
+    case.lease.kept_at = case.now
+    _extend(case, ttl)
+    _note_by(case, holder, What.KEPT, "")
+
+
 def _take(case: _Case, holder: Holder, ttl: float, move: bool) -> None:
     lease = case.lease
     _check_open(case)
@@ -421,6 +432,8 @@ def _renew(case: _Case, holder: Holder, ttl: float, epoch: int) -> None:
 def _may_resume(case: _Case) -> bool:
     lease = case.lease
     if lease.ended_reason != EndReason.EXPIRED or lease.expires_at is None:
+        return False
+    if _overdue(case):  # limits go on counting: it would end in the moment in which it resumes
         return False
     return case.now - lease.expires_at <= timedelta(seconds=settings.DISPLAY.resume_seconds)
 
@@ -544,13 +557,20 @@ def _notice_end(case: _Case) -> None:
     lease = case.lease
     if lease.controller == Controller.NONE:
         return
-    limit = hold_ends_at(lease, lease.workspace)  # it may have been set, or shortened, meanwhile
     if not case.is_held:
         _end(case, expiry_reason(lease, lease.workspace), by="")
-    elif limit is not None and limit <= case.now:
-        _end(case, EndReason.MAX_HOLD, by="")
-    elif lease.workspace.idle_seconds is not None and _is_idle(case):
-        _end(case, EndReason.IDLE, by="")
+    elif reason := _overdue(case):
+        _end(case, reason, by="")
+
+
+def _overdue(case: _Case) -> EndReason | None:
+    """Return the limit that is over; it may have been set, or shortened, meanwhile."""
+    limit = hold_ends_at(case.lease, case.lease.workspace)
+    if limit is not None and limit <= case.now:
+        return EndReason.MAX_HOLD
+    if case.lease.workspace.idle_seconds is not None and _is_idle(case):
+        return EndReason.IDLE
+    return None
 
 
 def _is_idle(case: _Case) -> bool:

@@ -676,6 +676,64 @@ def test_a_late_heartbeat_does_not_resurrect_the_old_holder_over_a_takeover(
     assert_held_by(desk, tab(colleague), epoch=2)
 
 
+# --- Limits, and handing over ---------------------------------------------------------------------
+LIMITS = {"max_hold": "max_hold_seconds", "idle": "idle_seconds"}
+
+
+@pytest.mark.parametrize("reason", LIMITS)
+def test_a_lease_that_has_expired_is_not_resumed_past_a_limit(
+    reason: str, desk: Workspace, operator: User
+) -> None:
+    Workspace.objects.filter(pk=desk.pk).update(**{LIMITS[reason]: 420})
+    take(desk, tab(operator), ttl=120)
+    age(desk, 430)
+    assert refusal(take, desk, tab(operator), epoch=1) == "expired"
+    assert_free(desk, reason="expired", epoch=1)
+
+
+@pytest.mark.parametrize("reason", LIMITS)
+def test_whoever_finds_that_a_limit_is_over_is_told_so_at_once(
+    reason: str, desk: Workspace, operator: User
+) -> None:
+    take(desk, tab(operator))
+    Workspace.objects.filter(pk=desk.pk).update(**{LIMITS[reason]: 60})
+    age(desk, 70)
+    assert refusal(take, desk, tab(operator), epoch=1) == reason
+    assert_free(desk, reason=reason, epoch=1)
+
+
+def keep(workspace: Workspace, holder: Holder, epoch: int = 1) -> None:
+    leases.keep(workspace, holder, epoch=epoch, ttl=TTL)
+
+
+def test_who_may_not_control_any_more_cannot_keep_it(desk: Workspace, operator: User) -> None:
+    take(desk, tab(operator))
+    before = lease_of(desk).expires_at
+    WorkspaceGrant.objects.filter(user=operator)._raw_delete("default")
+    with pytest.raises(leases.NotPermitted):
+        keep(desk, tab(operator))
+    assert lease_of(desk).expires_at == before
+    assert history(desk)[-1] == ("refused", 1)
+
+
+def test_who_keeps_what_is_not_theirs_is_refused_and_counted(
+    desk: Workspace, operator: User, colleague: User
+) -> None:
+    take(desk, tab(operator))
+    for _ in range(3):
+        assert refusal(keep, desk, tab(colleague)) == "held"
+    event = ControlEvent.objects.get(what="refused")
+    assert (event.who, event.reason, event.count) == ("colleague", "held", 3)
+
+
+def test_handing_over_to_who_has_it_already_changes_nothing(
+    desk: Workspace, operator: User
+) -> None:
+    take(desk, tab(operator))
+    assert not leases.hand_over(desk, None, tab(operator), epoch=1, ttl=TTL)
+    assert_held_by(desk, tab(operator), epoch=1)
+
+
 # --- Epoch and version ----------------------------------------------------------------------------
 def test_the_epoch_only_ever_grows_by_one(desk: Workspace, operator: User, colleague: User) -> None:
     steps: list[Callable[[], object]] = [
