@@ -5,7 +5,8 @@
 
 # What is decided in the database is decided on SQLite as on PostgreSQL.
 # What needs servers and desktops decides nothing there.
-ELSEWHERE := stream event_streams token_streams ratelimits flow upstream real_desktops start_desktop container readyz support_tcp_proxy moving
+ELSEWHERE := stream event_streams token_streams flow upstream real_desktops start_desktop container
+ELSEWHERE += readyz support_tcp_proxy moving ratelimits two_servers lease_storm outages
 ON_BOTH_DATABASES := $(filter-out $(ELSEWHERE:%=tests/integration/test_%.py),$(wildcard tests/integration/test_*.py))
 
 PYTHON_TOOL := .venv/bin/python -m
