@@ -483,7 +483,8 @@ class Stream:
         if is_first:
             self._say({"type": "hello", "mode": mode, "control": control})
         elif changed or verdict.control:
-            self._tell_control(mode, verdict.cause)
+            is_over = changed and mode == "observe" and verdict.may_drive
+            self._tell_control(mode, self._why_shut if is_over else verdict.cause)
         if began_to_wait:
             self._tell_control(mode, Cause("waiting"))
 
@@ -499,6 +500,11 @@ class Stream:
             }
         )
 
+    @property
+    def _why_shut(self) -> Cause:
+        """Why a gate that no read has shut is shut: by which of its deadlines."""
+        return Cause("fenced" if self._gate.is_fenced else "expired")
+
     def _arm_timer(self) -> None:
         if self._gate_timer:
             self._gate_timer.cancel()
@@ -513,6 +519,6 @@ class Stream:
             return None
         self._let_go()
         self._mode = "observe"
-        self._tell_control("observe", Cause("fenced" if self._gate.is_fenced else "expired"))
+        self._tell_control("observe", self._why_shut)
         self._watch.wake(self)
         return None

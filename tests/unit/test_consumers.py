@@ -84,6 +84,7 @@ async def test_an_answer_between_the_deadline_and_its_timer_lets_go_of_what_is_h
     assert not stream._gate.is_open
     assert not stream._bridge.holds_input
     assert [text["mode"] for text in stream._texts] == ["control", "observe"]
+    assert remaining == 0 or stream._texts[-1]["reason"] == "expired", "nobody else says why"
 
 
 async def test_an_answer_that_a_notice_has_overtaken_opens_nothing(stream: Any) -> None:
