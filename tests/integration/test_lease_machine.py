@@ -69,9 +69,9 @@ NAMES = sorted({seat.name for seat in SEATS})
 CONTROLLERS = {seat.name for seat in SEATS} - {"Olga Observer"}
 
 HOLDER, HOLDERS_OTHER_TAB = "the holder", "the holder's other tab"  # of the newest epoch
-seats = st.sampled_from([HOLDER, HOLDERS_OTHER_TAB, *SEATS])
+seats = st.just(HOLDER) | st.sampled_from([HOLDERS_OTHER_TAB, *SEATS])
 ttls = st.sampled_from([5, 10, 2, 1]).map(lambda minutes: minutes * MINUTE)
-epochs = st.sampled_from([0, 0, 0, -1, -2, 1])  # beside the newest
+epochs = st.just(0) | st.sampled_from([-1, -2, 1])  # beside the newest
 limits = st.sampled_from([None, 3 * MINUTE, 7 * MINUTE])
 
 
@@ -182,18 +182,30 @@ class LeaseMachine(RuleBasedStateMachine):
         epoch = self.model.epoch if has_epoch or what not in {"acquire", "release"} else None
         return Call(what, self._seat(seat), 5 * MINUTE, epoch, move=move, to=to)
 
+    @rule(call=calls, types=st.booleans())
+    def go_away_for_lunch(self, call: Call, types: bool) -> None:
+        """The page renews, and nobody sits before it."""
+        self.set_limits(3 * MINUTE, None)
+        self.click_as_the_holder(HOLDER, False)
+        self.wait(2, is_noticed=True)
+        if types:
+            self.type_something()
+        self.wait(2, is_noticed=False)
+        self._make(call)
+
     # --- Administrators -----------------------------------------------------------------------
     @rule(target=calls, beside=epochs | st.none())
     def force(self, beside: int | None) -> Call:
         return self._make(Call("force", SEATS[0], epoch=self._epoch(beside)))
 
-    @rule(first=calls, second=calls)
-    def call_while_closed(self, first: Call, second: Call) -> None:
+    @rule(minutes=st.sampled_from([0, 6]), call=calls)
+    def call_while_closed(self, minutes: int, call: Call) -> None:
+        self.wait(minutes, is_noticed=False)
         done = leases.close(self.desk, by=MANAGER, note="cleaning")
         assert done is self.model.close(MANAGER, "cleaning")
         self._counts_its_writes()
-        self._make(first)
-        self._make(second)
+        self._make(call)
+        self.renew(HOLDER, 5 * MINUTE, 0)
         self.open_again()
 
     @rule()
@@ -206,11 +218,14 @@ class LeaseMachine(RuleBasedStateMachine):
         self._make(call)
         self._enable(True)
 
-    @rule(name=st.sampled_from(NAMES), may=st.booleans(), call=calls)
-    def change_access_and_call(self, name: str, may: bool, call: Call) -> None:
+    @rule(seat=seats, may=st.booleans(), is_noticed=st.booleans(), call=calls)
+    def change_access_and_call(self, seat: Any, may: bool, is_noticed: bool, call: Call) -> None:
         """Past the signals: the row is as it was until somebody looks at access."""
+        name = self._seat(seat).name
         self._grant(name, may)
         (self.model.may_control.add if may else self.model.may_control.discard)(name)
+        if is_noticed:
+            self.look_at_access("")
         self._make(call)
 
     @rule(login=st.sampled_from(["", SEATS[0].login, SEATS[2].login]))
@@ -218,6 +233,7 @@ class LeaseMachine(RuleBasedStateMachine):
         candidates = leases.held().filter(workspace=self.desk)
         ended = leases.end_lost_access(candidates, logins_ended=frozenset({login} - {""}))
         assert ended == self.model.end_lost_access(login)
+        self._counts_its_writes()
 
     @rule(idle=limits, longest=limits)
     def set_limits(self, idle: int | None, longest: int | None) -> None:
@@ -237,6 +253,7 @@ class LeaseMachine(RuleBasedStateMachine):
         if is_noticed:
             leases.end_overdue(self.desk)
             self.model.end_overdue()
+            self._counts_its_writes()
 
     @rule()
     def type_something(self) -> None:
