@@ -200,6 +200,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
     @rule(minutes=st.sampled_from([0, 6]), call=calls)
     def call_while_closed(self, minutes: int, call: Call) -> None:
+        self.click_as_the_holder(HOLDER, False)
         self.wait(minutes, is_noticed=False)
         done = leases.close(self.desk, by=MANAGER, note="cleaning")
         assert done is self.model.close(MANAGER, "cleaning")
@@ -226,6 +227,7 @@ class LeaseMachine(RuleBasedStateMachine):
         (self.model.may_control.add if may else self.model.may_control.discard)(name)
         if is_noticed:
             self.look_at_access("")
+        self.keep(HOLDER, 5 * MINUTE, 0)
         self._make(call)
 
     @rule(login=st.sampled_from(["", SEATS[0].login, SEATS[2].login]))

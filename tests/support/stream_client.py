@@ -182,6 +182,12 @@ class StreamClient:
         del self._buffer[:count]
         return data
 
+    def out_of_control(self) -> dict[str, Any]:
+        """Wait until the server says that this stream's input passes no more; return its words."""
+        while (told := self.text("control"))["mode"] == "control":
+            pass
+        return told
+
     def text(self, kind: str) -> dict[str, Any]:
         """Return the next text of this type; those before it are dropped."""
         while True:
