@@ -11,7 +11,6 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.db.models.functions import Now
-from django.utils import timezone
 from django.utils.crypto import constant_time_compare, salted_hmac
 
 from controlplane.models import ApiToken, Role, Scope, Workspace, WorkspaceGrant
@@ -178,7 +177,7 @@ def standing_logins(logins: Iterable[tuple[User, str]]) -> set[tuple[int, str]]:
 
 
 def _standing_sessions(claimed: list[tuple[User, str]], keys: set[str]) -> set[tuple[int, str]]:
-    sessions = Session.objects.filter(pk__in=keys, expire_date__gt=timezone.now())
+    sessions = Session.objects.filter(pk__in=keys, expire_date__gt=Now())
     data = {session.pk: session.get_decoded() for session in sessions}
     return {(user.pk, key) for user, key in claimed if key in data and _is_of(user, data[key])}
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import timedelta
 
 from django.db import Error as AnyDatabaseError
 from django.db import IntegrityError
 from django.db.models.functions import Now
 
-from controlplane import tokens, verdicts
+from controlplane import driving, tokens, verdicts
 from controlplane.closecodes import CloseCode
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.exceptions import StreamRefused
@@ -94,6 +95,13 @@ def _fail(batch: list[Waiting], error: Exception) -> None:
             future.set_exception(error)
 
 
-def close_row(stream_id: int, code: CloseCode) -> None:
-    """Note that a stream has ended, and how."""
-    DisplayStream.objects.filter(pk=stream_id).update(closed_at=Now(), close_code=int(code))
+def close_row(stream_id: int, code: CloseCode, input_age: float | None = None) -> None:
+    """Note that a stream has ended, how, and how many seconds ago it had its last input.
+
+    Its connection to the desktop is closed: nobody has to wait for it.
+    """
+    row = DisplayStream.objects.filter(pk=stream_id)
+    if input_age is not None:
+        row.update(last_input_at=Now() - timedelta(seconds=input_age))
+    row.filter(process__in=[verdicts.PROCESS, driving.SWEPT]).update(driving_epoch=None)
+    row.update(closed_at=Now(), close_code=int(code))

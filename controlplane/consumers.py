@@ -133,7 +133,6 @@ class Stream:
         self._gate_timer: asyncio.TimerHandle | None = None
         self._mode = "observe"
         self._driven_epoch: int | None = None
-        self._has_driven = False
         self._claimed_epoch: int | None = None
         self._waits = False  # control is ours, but the previous controller has not let go yet
         self._control: Json | None = None
@@ -225,7 +224,7 @@ class Stream:
                 for error in await asyncio.gather(*ends, return_exceptions=True):
                     if isinstance(error, Exception):  # its row must be closed all the same
                         logger.error("%s: an end was not closed", self._name, exc_info=error)
-                await _threads.run(close_row, self._row_id, code)
+                await _threads.run(close_row, self._row_id, code, self._new_input_age())
         except (TimeoutError, AnyDatabaseError) as error:
             logger.warning("%s: not cleaned up in full: %r", self._name, error)
         finally:  # here, behind the shield: Daphne cancels whoever waits for it
@@ -237,7 +236,7 @@ class Stream:
         """Send the last key-ups; whoever has control now need not wait for our browser."""
         if self._upstream:
             await self._upstream.close()
-        if not self._has_driven:
+        if self._claimed_epoch is None:
             return
         try:
             await _threads.run(driving.clear, [self._row_id], {self.workspace_id}, PROCESS)
@@ -443,7 +442,6 @@ class Stream:
         assert verdict.view is not None
         view = verdict.view
         if verdict.may_drive:
-            self._has_driven = True
             if not self._gate.allow(
                 read_started=started,
                 remaining=view.remaining,

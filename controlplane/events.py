@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 GROUP = "desktopctl.watch"
 ANNOUNCE_SECONDS = 1.0
+REST_SECONDS = 3.0
 
 
 def record(
@@ -146,12 +148,20 @@ class _Broker:
 
     def __init__(self) -> None:
         self._is_away = False
+        self._rests_until = -float("inf")
 
     def send(self, message: dict[str, object]) -> None:
-        """Send to all watches; log, and go on, where the broker is away: the polls will notice."""
+        """Send to all watches; log, and go on, where the broker is away: the polls will notice.
+
+        After a failure nothing is sent for a while: one that hangs must not cost each of a hundred
+        changes, or the watch itself, a second.
+        """
+        if time.monotonic() < self._rests_until:
+            return
         try:
             async_to_sync(self._send)(message)
         except Exception as error:  # whatever the broker's client raises: the poll covers for it
+            self._rests_until = time.monotonic() + REST_SECONDS
             self._note(error)
         else:
             self._note(None)

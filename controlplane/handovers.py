@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -131,6 +132,16 @@ def withdraw(workspace: Workspace, user: User, client_id: str) -> None:
         _end(own, Outcome.WITHDRAWN, epoch=_epoch(workspace), who=access.display_name(user))
 
 
+def withdraw_all(**condition: Any) -> None:
+    """Take back the open requests of people who may not get control any more, as by ``login``."""
+    for request in ControlRequest.objects.filter(ended_at=None, **condition):
+        _end(request, Outcome.WITHDRAWN, epoch=_epoch(request.workspace), who=_asker(request))
+
+
+def _asker(request: ControlRequest) -> str:
+    return access.display_name(request.user)
+
+
 # --- What time brings about -----------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class _Holding:
@@ -172,8 +183,7 @@ def _settle(request: ControlRequest, view: LeaseView) -> None:
     if _is_moot(request, view):
         _end(request, Outcome.WITHDRAWN, epoch=view.lease.epoch, reason=CONTROL_ENDED)
     elif _has_left(request, view.now) or not _may_control(request):
-        who = access.display_name(request.user)
-        _end(request, Outcome.WITHDRAWN, epoch=view.lease.epoch, who=who)
+        _end(request, Outcome.WITHDRAWN, epoch=view.lease.epoch, who=_asker(request))
     elif request.granted_at is not None:
         _count_down(request, holding, request.granted_at)
     elif holding.is_idle_or_away:

@@ -29,7 +29,7 @@ from controlplane.verdicts import PROCESS
 logger = logging.getLogger(__name__)
 
 TIDY_SECONDS = 60.0
-KEEP_STREAMS = timedelta(days=1)
+KEEP = timedelta(days=1)
 LOST_CODE = 1006  # RFC 6455, 7.4.1: gone without a word
 
 
@@ -38,8 +38,11 @@ class Housekeeping:
 
     def __init__(self) -> None:
         self._threads = DatabaseThreads("housekeeping", 1)
+        self._sweep_threads = DatabaseThreads("sweep", 1)
         self._task: asyncio.Task[None] | None = None
-        self._is_away = False
+        self._sweep: asyncio.Task[None] | None = None
+        self._failing: set[str] = set()
+        self._recovered = -float("inf")
         self._tidied = time.monotonic()
 
     def start(self) -> None:
@@ -48,37 +51,65 @@ class Housekeeping:
             self._task = asyncio.create_task(self._run(), name="housekeeping")
 
     async def _run(self) -> None:
+        chores = (self._end_what_is_over, self._settle_requests, self._look_for_abandoned)
         while True:
-            try:
-                await self._work()
-            except AnyDatabaseError as error:
-                self._note(error)
-            except Exception:  # a bug in one chore must not end the others for ever
-                logger.exception("a chore of the housekeeping failed")
-            else:
-                self._note(None)
+            for chore in (*chores, self._tidy_sometimes):
+                await self._do(chore)
             await asyncio.sleep(settings.DISPLAY.watch_seconds)
 
-    async def _work(self) -> None:
+    async def _do(self, chore: Callable[[], Awaitable[None]]) -> None:
+        """Do it; whatever fails keeps none of the others from being done."""
+        try:
+            await chore()
+        except Exception as error:  # the database, or a bug: it is logged, and tried again
+            self._note(chore.__name__, error)
+        else:
+            self._note(chore.__name__, None)
+
+    def _note(self, chore: str, error: Exception | None) -> None:
+        """One line a change of state: the watch and the API tell of the same outage."""
+        was_failing = bool(self._failing)
+        (self._failing.add if error else self._failing.discard)(chore)
+        if error and not isinstance(error, AnyDatabaseError):
+            logger.error("housekeeping: %s failed", chore, exc_info=error)
+        elif error and not was_failing:
+            logger.warning("housekeeping rests: the database is away: %s", error)
+        if was_failing and not self._failing:
+            logger.warning("housekeeping goes on")
+            self._recovered = time.monotonic()
+
+    @property
+    def _is_trustworthy(self) -> bool:
+        """Whether all streams that live have had the time to stamp their rows since an outage."""
+        return time.monotonic() - self._recovered > settings.DISPLAY.fence_seconds
+
+    async def _end_what_is_over(self) -> None:
         for workspace_id in await self._threads.run(due_for_limits):
             await self._threads.run(_end_overdue, workspace_id)
+
+    async def _settle_requests(self) -> None:
         for workspace_id in await self._threads.run(due_for_requests):
             await self._threads.run(handovers.settle, workspace_id)
+
+    async def _look_for_abandoned(self) -> None:
+        """Have them swept aside: desktops that do not answer take their time."""
+        if self._sweep and not self._sweep.done():
+            return
         abandoned = await self._threads.run(driving.abandoned)
-        if abandoned:
-            await sweeping.sweep([pk for _, pk in abandoned], self._threads, PROCESS)
-        if time.monotonic() - self._tidied >= TIDY_SECONDS:
+        if abandoned and self._is_trustworthy:
+            work = sweeping.sweep(abandoned, self._sweep_threads, PROCESS)
+            self._sweep = asyncio.create_task(work, name="sweep")
+            self._sweep.add_done_callback(_log_failure)
+
+    async def _tidy_sometimes(self) -> None:
+        if self._is_trustworthy and time.monotonic() - self._tidied >= TIDY_SECONDS:
             self._tidied = time.monotonic()
             await self._threads.run(tidy)
 
-    def _note(self, error: Exception | None) -> None:
-        """One line a change of state: the watch and the API tell of the same outage."""
-        was_away, self._is_away = self._is_away, error is not None
-        if error and not was_away:
-            logger.warning("housekeeping rests: the database is away: %s", error)
-        if was_away and not error:
-            logger.warning("housekeeping goes on")
-            self._tidied = time.monotonic()  # streams that live have yet to stamp their rows
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception():
+        logger.error("sweeping failed", exc_info=task.exception())
 
 
 def due_for_limits() -> list[int]:
@@ -111,9 +142,8 @@ def tidy() -> None:
         closed_at=None, driving_epoch__isnull=True, stamped_at__lt=stale
     )
     lost.update(closed_at=F("stamped_at"), close_code=LOST_CODE)
-    DisplayStream.objects.filter(
-        driving_epoch__isnull=True, stamped_at__lt=Now() - KEEP_STREAMS
-    ).delete()
+    DisplayStream.objects.filter(driving_epoch__isnull=True, stamped_at__lt=Now() - KEEP).delete()
+    ControlRequest.objects.filter(ended_at__lt=Now() - KEEP).delete()
 
 
 @cache

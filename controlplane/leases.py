@@ -26,7 +26,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Max, QuerySet
 from django.db.models.functions import Now
 
 from controlplane import access, events
@@ -95,19 +95,28 @@ class _Case:
 
 def hold_ends_at(lease: DisplayControlLease, workspace: Workspace) -> datetime | None:
     """Return when the longest hold is over; None where the workspace sets no limit."""
-    if workspace.max_hold_seconds is None or lease.kept_at is None:
+    since = limits_count_from(lease)
+    if workspace.max_hold_seconds is None or since is None:
         return None
-    return lease.kept_at + timedelta(seconds=workspace.max_hold_seconds)
+    return since + timedelta(seconds=workspace.max_hold_seconds)
+
+
+def limits_count_from(lease: DisplayControlLease) -> datetime | None:
+    """Return when control was taken, or “Keep control” pressed.
+
+    A server of the version before writes no ``kept_at``: then it is null, or another holder's.
+    """
+    return max((at for at in (lease.kept_at, lease.acquired_at) if at), default=None)
 
 
 def idle_ends_at(
     lease: DisplayControlLease, workspace: Workspace, last_input_at: datetime | None
 ) -> datetime | None:
     """Return when control ends without any more input; None where the workspace sets no limit."""
-    if workspace.idle_seconds is None or lease.kept_at is None:
+    since = limits_count_from(lease)
+    if workspace.idle_seconds is None or since is None:
         return None
-    active = max(lease.kept_at, last_input_at or lease.kept_at)
-    return active + timedelta(seconds=workspace.idle_seconds)
+    return max(since, last_input_at or since) + timedelta(seconds=workspace.idle_seconds)
 
 
 def expiry_reason(lease: DisplayControlLease, workspace: Workspace) -> EndReason:
@@ -217,7 +226,7 @@ def hand_over(
 ) -> bool:
     """Give control of ``epoch`` to who has asked for it, in one write; return whether it was done.
 
-    ``holder`` is who gives it; None where nobody is asked any more (requests.py). It is not done
+    ``holder`` is who gives it; None where nobody is asked any more (handovers.py). It is not done
     where that epoch is over or another's, where ``to`` has it already, or may not control (any
     more).
     """
@@ -579,19 +588,20 @@ def _is_idle(case: _Case) -> bool:
     Streams report their input with each poll: one that has not polled since may have had some.
     """
     lease = case.lease
-    stream = holder_stream(lease)
-    ends_at = idle_ends_at(lease, lease.workspace, stream.last_input_at if stream else None)
+    own = _holders_streams(lease)
+    last_input_at = own.aggregate(newest=Max("last_input_at"))["newest"]
+    ends_at = idle_ends_at(lease, lease.workspace, last_input_at)
     if ends_at is None or ends_at > case.now:
         return False
+    stream = own.filter(closed_at=None).order_by("-id").first()
     return stream is None or has_reported_since(stream, ends_at, case.now)
 
 
-def holder_stream(lease: DisplayControlLease) -> DisplayStream | None:
-    """Return the newest open stream of the lease's holder."""
-    own = DisplayStream.objects.filter(
+def _holders_streams(lease: DisplayControlLease) -> QuerySet[DisplayStream]:
+    """The holder's streams, closed ones too: who reconnects has not been idle."""
+    return DisplayStream.objects.filter(
         workspace=lease.workspace_id, user=lease.holder_id, client_id=lease.client_id
     )
-    return own.filter(closed_at=None).order_by("-id").first()
 
 
 def has_reported_since(stream: DisplayStream, moment: datetime, now: datetime) -> bool:

@@ -435,6 +435,7 @@ class DisplayStream(models.Model):
                 condition=Q(driving_epoch__isnull=False),
                 name="driving_streams",
             ),
+            models.Index(fields=["workspace", "user", "client_id"], name="streams_of_a_seat"),
         ]
 
     def __str__(self) -> str:

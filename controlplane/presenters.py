@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import CharField, Count, Max, OuterRef, QuerySet, Subquery, Value
+from django.db.models import CharField, Count, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Concat, Now
 
 from controlplane import access, leases
@@ -139,16 +139,18 @@ def count_viewers(workspace_ids: Iterable[int]) -> dict[int, int]:
 def lease_rows() -> QuerySet[DisplayControlLease]:
     """Lease rows with all that is told of them, and the database's time of the read."""
     of_holder = DisplayStream.objects.filter(
-        workspace=OuterRef("workspace"),
-        user=OuterRef("holder"),
-        client_id=OuterRef("client_id"),
-        closed_at=None,
-    ).order_by("-id")
+        workspace=OuterRef("workspace"), user=OuterRef("holder"), client_id=OuterRef("client_id")
+    )
+    newest = of_holder.filter(closed_at=None).order_by("-id")
+    # Closed streams count as well: who reconnects has not been idle.
+    inputs = of_holder.filter(last_input_at__isnull=False).order_by("-last_input_at")
+    ends = ControlEvent.objects.filter(workspace=OuterRef("workspace"), ended_epoch__isnull=False)
     rows = DisplayControlLease.objects.select_related("holder", "workspace")
     return rows.defer(*(f"workspace__{name}" for name in SECRET_FIELDS)).annotate(
         db_now=Now(),
-        holder_stamped_at=Subquery(of_holder.values("stamped_at")[:1]),
-        last_input_at=Subquery(of_holder.values("last_input_at")[:1]),
+        holder_stamped_at=Subquery(newest.values("stamped_at")[:1]),
+        last_input_at=Subquery(inputs.values("last_input_at")[:1]),
+        last_end_id=Subquery(ends.order_by("-ended_epoch").values("pk")[:1]),
     )
 
 
@@ -166,22 +168,10 @@ def view_of(
     )
 
 
-def _last_ends(rows: Iterable[DisplayControlLease]) -> dict[int, ControlEvent]:
+def _last_ends(rows: Iterable[Any]) -> dict[int, ControlEvent]:
     """Return the newest end of each lease that is held: its row tells of its own end only."""
-    newest = (
-        ControlEvent.objects.filter(
-            workspace__in=[row.workspace_id for row in rows], ended_epoch__isnull=False
-        )
-        .order_by()
-        .values("workspace")
-        .annotate(newest=Max("id"))
-        .values("newest")
-    )
-    return {
-        event.workspace_id: event
-        for event in ControlEvent.objects.filter(pk__in=newest)
-        if event.workspace_id is not None
-    }
+    ids = {row.last_end_id: row.workspace_id for row in rows if row.last_end_id}
+    return {ids[event.pk]: event for event in ControlEvent.objects.filter(pk__in=ids)}
 
 
 def _last_end(lease: DisplayControlLease, now: datetime, end: ControlEvent | None) -> Json | None:

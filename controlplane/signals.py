@@ -13,8 +13,8 @@ from django.db.models.signals import m2m_changed, post_delete, post_save, pre_sa
 from django.dispatch import receiver
 from django.http import HttpRequest
 
-from controlplane import access, events, leases
-from controlplane.models import ApiToken, DisplayControlLease, Workspace, WorkspaceGrant
+from controlplane import access, events, handovers, leases
+from controlplane.models import ApiToken, Controller, DisplayControlLease, Workspace, WorkspaceGrant
 
 
 @receiver(user_logged_out)
@@ -23,6 +23,7 @@ def _logged_out(request: HttpRequest, user: User | None, **_: Any) -> None:
     if user and key:
         logins = frozenset({access.login_id(key)})
         leases.end_lost_access(leases.held().filter(login__in=logins), logins_ended=logins)
+        handovers.withdraw_all(login__in=logins)
         request.session.flush()  # as logout() is about to: who is announced to must see it ended
         events.announce_access()
 
@@ -39,6 +40,8 @@ def _user_saved(instance: User, **_: Any) -> None:
     is_new_password = getattr(instance, "_password_changed", False)
     logins = frozenset(own.values_list("login", flat=True)) if is_new_password else frozenset()
     leases.end_lost_access(own, logins_ended=logins)
+    if is_new_password:
+        handovers.withdraw_all(user=instance)
     if not instance.is_active or is_new_password:
         events.announce_access()
 
@@ -63,9 +66,9 @@ def _token_saved(instance: ApiToken, **_: Any) -> None:
 
 
 @receiver(m2m_changed, sender=ApiToken.workspaces.through)
-def _token_moved(instance: ApiToken, action: str, **_: Any) -> None:
+def _token_moved(action: str, **_: Any) -> None:
     if action in {"post_remove", "post_clear"}:
-        leases.end_lost_access(_without_access(holder=instance.account_id))
+        leases.end_lost_access(_without_access(controller=Controller.AGENT))
         events.announce_access()
 
 

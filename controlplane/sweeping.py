@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Iterator
 
+from django.conf import settings
 from django.db import Error as AnyDatabaseError
 
 from controlplane import desktops, driving, upstream
@@ -19,11 +20,11 @@ from controlplane.driving import Driver
 from controlplane.exceptions import UpstreamError
 from controlplane.models import DisplayStream
 from controlplane.rfb.messages import encode_key, encode_pointer, encode_update_request
-from controlplane.upstream import Upstream
 
 logger = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 5.0
+AT_ONCE = 8
+OF_THE_FENCE = 0.7
 
 # X11's keysymdef: Latin-1, dead keys and levels, editing and keypad, function keys, modifiers.
 # Modifiers come last, as when a hand lets go.
@@ -43,30 +44,47 @@ KEYSYMS = (
 async def sweep(
     stream_ids: list[int], threads: DatabaseThreads, process: str, driver: Driver | None = None
 ) -> None:
-    """Adopt these rows, let go of their keys and buttons, and clear them.
+    """Let go of the keys and buttons that these streams have left down, a few at a time.
 
-    A row is cleared as well where its desktop cannot be reached: nobody's input reaches it then.
+    A row is done with as well where its desktop cannot be reached: nobody's input reaches it then.
     """
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def in_turn(stream_id: int) -> None:
+        async with turns:
+            await _sweep_one(stream_id, threads, process, driver)
+
+    await asyncio.gather(*map(in_turn, stream_ids))
+
+
+async def _sweep_one(
+    stream_id: int, threads: DatabaseThreads, process: str, driver: Driver | None
+) -> None:
     try:
-        for row in await threads.run(driving.adopt, stream_ids, driver, process):
-            await _let_go(row, threads)
-            await threads.run(driving.clear, [row.pk], {row.workspace_id}, driving.sweeper(process))
+        adopted = await threads.run(driving.adopt, stream_id, process, driver)
+        if adopted:
+            await _let_go(adopted.row, threads)
+            await threads.run(driving.finish, adopted, process)
     except AnyDatabaseError as error:
-        logger.warning("streams %s are not swept yet: %s", stream_ids, error)
+        logger.warning("stream %s is not swept yet: %s", stream_id, error)
 
 
 async def _let_go(row: DisplayStream, threads: DatabaseThreads) -> None:
+    """Release all, well within the fence: who adopts it after that must not be disturbed."""
     logger.warning("stream %s was left driving: its keys are released", row.pk)
     try:
-        connection, _ = await desktops.dial(row.workspace, threads)
-    except UpstreamError as error:
-        logger.error("the keys of stream %s could not be released: %s", row.pk, error)
-        return
-    try:
-        async with asyncio.timeout(ANSWER_SECONDS):
-            await _release_all(connection, row)
+        async with asyncio.timeout(settings.DISPLAY.fence_seconds * OF_THE_FENCE):
+            await _release_all(row, threads)
     except (UpstreamError, TimeoutError) as error:
-        logger.error("the keys of stream %s may not all be released: %r", row.pk, error)
+        logger.error("the keys of stream %s could not be released: %r", row.pk, error)
+
+
+async def _release_all(row: DisplayStream, threads: DatabaseThreads) -> None:
+    """Return once the desktop has answered what was asked behind the key-ups: they are done."""
+    connection, _ = await desktops.dial(row.workspace, threads)
+    try:
+        connection.write(b"".join(_ups(row)) + encode_update_request(False, 0, 0, 1, 1))
+        await connection.read()
     finally:
         await upstream.discard(connection)
 
@@ -83,9 +101,3 @@ def _ups(row: DisplayStream) -> Iterator[bytes]:
     if row.pointer_buttons and row.pointer_x is not None and row.pointer_y is not None:
         yield encode_pointer(row.pointer_buttons, row.pointer_x, row.pointer_y)
         yield encode_pointer(0, row.pointer_x, row.pointer_y)
-
-
-async def _release_all(connection: Upstream, row: DisplayStream) -> None:
-    """Return once the desktop has answered what was asked behind the key-ups: they are done."""
-    connection.write(b"".join(_ups(row)) + encode_update_request(False, 0, 0, 1, 1))
-    await connection.read()

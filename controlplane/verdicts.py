@@ -15,7 +15,7 @@ from functools import cache
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db.models import Case, F, Max, PositiveIntegerField, Value, When
+from django.db.models import Case, F, Max, PositiveIntegerField, Q, Value, When
 from django.db.models.functions import Now
 
 from controlplane import access, driving, handovers, leases, presenters
@@ -98,13 +98,11 @@ class Verdict:
     end: tuple[CloseCode, str] | None = None
 
 
-def examine(
-    questions: list[Question], checks_access: bool, is_poll: bool
-) -> dict[Question, Verdict]:
+def examine(questions: list[Question], checks_access: bool) -> dict[Question, Verdict]:
     """Answer all questions with a handful of queries, whatever their number."""
     with time_limit(settings.DISPLAY.fence_seconds / 2):
         refused = _check_access(questions) if checks_access else {}
-        _stamp(questions, only_drivers=not is_poll)
+        _stamp(questions)
         found = _Pass(questions)
         found.clear_those_who_let_go()
         return {
@@ -326,11 +324,13 @@ def _newest_streams(questions: list[Question]) -> dict[tuple[int, int, str], int
     return {(workspace, user, client): newest for workspace, user, client, newest in rows}
 
 
-def _stamp(questions: list[Question], *, only_drivers: bool) -> None:
+def _stamp(questions: list[Question]) -> None:
     """Say, in one write, that these streams live, in which mode, and what they last had of input.
 
-    Rows that another process has adopted are left alone.
+    A row that another process has adopted is its own until it has let go of the keys. Then we have
+    it back: our gate has been shut for longer than the fence.
     """
+    is_ours = Q(process=PROCESS) | Q(driving_epoch=None)
     in_control = [question.stream_id for question in questions if question.mode == "control"]
     inputs = [
         When(pk=question.stream_id, then=Now() - timedelta(seconds=question.input_age))
@@ -338,11 +338,10 @@ def _stamp(questions: list[Question], *, only_drivers: bool) -> None:
         if question.input_age is not None
     ]
     own = DisplayStream.objects.filter(
-        pk__in=[question.stream_id for question in questions], process=PROCESS
+        is_ours, pk__in=[question.stream_id for question in questions]
     )
-    if only_drivers:  # whatever may prolong a gate has to be stamped; the others can wait
-        own = own.filter(driving_epoch__isnull=False)
     own.update(
+        process=PROCESS,
         stamped_at=Now(),
         **{column: _pointer(questions, part, column) for part, column in enumerate(_POINTER)},
         last_input_at=Case(*inputs, default=F("last_input_at")),

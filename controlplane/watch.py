@@ -70,6 +70,7 @@ class Watch:
         self._checks_access = False
         self._threads = DatabaseThreads("watch", 1, keeps_connections=True)
         self._claims: dict[Watched, asyncio.Task[None]] = {}
+        self._claimed: dict[Watched, Driver] = {}  # what was claimed for last
         self._claim_threads = DatabaseThreads("claims", 2)
         self._access_checked = -float("inf")
         self._is_blind = False
@@ -91,6 +92,7 @@ class Watch:
         """Forget ``stream``; the last one stops the watch."""
         self._streams.discard(stream)
         self._due.discard(stream)
+        self._claimed.pop(stream, None)
         if self._newest_of_seat.get(stream.seat) is stream:
             del self._newest_of_seat[stream.seat]
         if not self._streams and self._task:
@@ -153,20 +155,20 @@ class Watch:
             now = time.monotonic()
             if self._checks_access or now - polled >= settings.DISPLAY.watch_seconds:
                 polled = now
-                await self._pass(self._streams, self._is_access_due(), is_poll=True)
+                await self._pass(self._streams, self._is_access_due())
             elif self._due:
-                await self._pass(self._due, checks_access=False, is_poll=False)
+                await self._pass(self._due, checks_access=False)
             left = polled + settings.DISPLAY.watch_seconds - time.monotonic()
             with suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._wake.wait()
 
-    async def _pass(self, looked_at: set[Watched], checks_access: bool, *, is_poll: bool) -> None:
+    async def _pass(self, looked_at: set[Watched], checks_access: bool) -> None:
         streams = {stream.question(): stream for stream in looked_at}
         self._due -= looked_at
         started = time.monotonic()
         try:
-            verdicts = await self._threads.run(examine, list(streams), checks_access, is_poll)
+            verdicts = await self._threads.run(examine, list(streams), checks_access)
         except Exception as error:  # any failure of the database: the fence handles what follows
             self._note_blindness(error)
             return
@@ -193,10 +195,12 @@ class Watch:
     async def _claim_for(self, stream: Watched, driver: Driver) -> None:
         """Claim once, release the keys that a dead process has left down, and look again."""
         try:
-            claim = await self._claim_threads.run(driving.claim, driver, PROCESS)
+            is_first = self._claimed.get(stream) != driver
+            self._claimed[stream] = driver
+            claim = await self._claim_threads.run(driving.claim, driver, PROCESS, is_first=is_first)
             if claim.stale:
                 await sweeping.sweep(list(claim.stale), self._claim_threads, PROCESS, driver)
-            elif not claim.is_granted:
+            if not claim.is_granted:
                 await asyncio.sleep(CLAIM_AGAIN_SECONDS)
         except AnyDatabaseError as error:
             logger.warning("stream %s may not drive yet: %s", driver.stream_id, error)

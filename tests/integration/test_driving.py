@@ -13,6 +13,8 @@ from django.contrib.auth.models import User
 from django.db.models.functions import Now
 
 from controlplane import driving, leases, sweeping
+from controlplane.admissions import close_row
+from controlplane.closecodes import CloseCode
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.driving import Claim, Driver
 from controlplane.models import DisplayStream, Workspace
@@ -131,6 +133,56 @@ def test_an_older_stream_of_the_same_tab_is_waited_for_two_polls(
     assert driving.claim(newer, PROCESS) == Claim(stale=(first.stream_id,))
 
 
+def test_an_older_stream_of_the_same_tab_keeps_others_waiting_until_its_own_fence(
+    first: Driver, desk: Workspace, operator: User, colleague: User, settings: Any
+) -> None:
+    newer = driver_of(open_stream(desk, operator), 1)
+    be_silent(first, settings.DISPLAY.watch_seconds * 2 + 0.5)
+    adopted = driving.adopt(first.stream_id, PROCESS, newer)
+    assert adopted is not None
+    assert driving.claim(newer, PROCESS) == Claim(), "its keys have yet to be released"
+    driving.finish(adopted, PROCESS)
+    assert driving.claim(newer, PROCESS) == GRANTED
+    third = hand_over(desk, newer, colleague)
+    driving.clear([newer.stream_id], {desk.pk}, PROCESS)
+    assert driving.claim(third, PROCESS) == Claim(), "the gate of the first may still be open"
+    be_silent(first, settings.DISPLAY.fence_seconds + 0.5, driving.SWEPT)
+    assert driving.claim(third, PROCESS) == GRANTED
+    assert driving.abandoned() == [], "its keys are not released a second time"
+    assert row(first).driving_epoch is None
+
+
+def test_a_stream_that_ends_keeps_nobody_waiting(first: Driver) -> None:
+    close_row(first.stream_id, CloseCode.DONE, input_age=2.0)
+    closed = row(first)
+    assert (closed.driving_epoch, closed.close_code) == (None, 1000)
+    assert closed.last_input_at is not None
+    assert closed.closed_at is not None
+    assert 1.9 < (closed.closed_at - closed.last_input_at).total_seconds() < 2.5
+
+
+def test_a_stream_that_ends_does_not_disturb_who_releases_its_keys(first: Driver) -> None:
+    be_silent(first, 60)
+    driving.adopt(first.stream_id, OTHER_PROCESS)
+    close_row(first.stream_id, CloseCode.DONE)
+    assert row(first).driving_epoch == 1
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_who_has_to_let_go_is_asked_to_look_once(
+    is_first: bool,
+    first: Driver,
+    desk: Workspace,
+    colleague: User,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks: list[int] = []
+    second = hand_over(desk, first, colleague)
+    monkeypatch.setattr(driving.events, "announce_look", looks.append)
+    driving.claim(second, PROCESS, is_first=is_first)
+    assert looks == ([desk.pk] if is_first else [])
+
+
 def test_other_workspaces_do_not_matter(first: Driver, admin: User) -> None:
     other = Workspace.objects.create(slug="other", name="Other", upstream_url="tcp://127.0.0.1:9")
     assert driving.claim(taken(other, admin), PROCESS) == GRANTED
@@ -156,7 +208,7 @@ def question(driver: Driver, **more: Any) -> Question:
 
 
 def look(asked: Question) -> Any:
-    return examine([asked], False, True)[asked]
+    return examine([asked], False)[asked]
 
 
 def test_a_pass_finds_that_who_drives_may_go_on(first: Driver) -> None:
@@ -172,16 +224,20 @@ def test_a_pass_finds_who_has_yet_to_claim(desk: Workspace, operator: User) -> N
 
 def test_a_row_that_another_process_has_adopted_gives_no_leave_to_drive(first: Driver) -> None:
     be_silent(first, 60)
-    driving.adopt([first.stream_id], None, OTHER_PROCESS)
+    adopted = driving.adopt(first.stream_id, OTHER_PROCESS)
+    assert adopted is not None
+    assert not look(question(first)).may_drive
+    assert row(first).process == driving.sweeper(OTHER_PROCESS), "while its keys are released"
+    driving.finish(adopted, OTHER_PROCESS)
     verdict = look(question(first))
-    assert not verdict.may_drive
-    assert row(first).process == driving.sweeper(OTHER_PROCESS), "it is not stamped back"
+    assert (verdict.end, verdict.may_drive, verdict.claims) == (None, False, first)
+    assert driving.claim(first, PROCESS) == GRANTED, "then it is ours again"
 
 
 def test_a_pass_stamps_a_row_before_it_relies_on_it(first: Driver, settings: Any) -> None:
     be_silent(first, settings.DISPLAY.fence_seconds + 5, PROCESS)
     assert look(question(first)).may_drive
-    assert driving.adopt([first.stream_id], None, OTHER_PROCESS) == []
+    assert driving.adopt(first.stream_id, OTHER_PROCESS) is None
 
 
 @pytest.mark.parametrize("has_let_go", [True, False])
@@ -235,13 +291,13 @@ def sweep(*stream_ids: int) -> None:
 def test_only_rows_that_nobody_stamps_are_abandoned(first: Driver, settings: Any) -> None:
     assert driving.abandoned() == []
     be_silent(first, settings.DISPLAY.fence_seconds + 1)
-    assert driving.abandoned() == [(first.workspace_id, first.stream_id)]
+    assert driving.abandoned() == [first.stream_id]
 
 
 def test_a_row_is_adopted_by_one_process_alone(first: Driver) -> None:
     be_silent(first, 60)
-    assert [each.pk for each in driving.adopt([first.stream_id], None, "one")] == [first.stream_id]
-    assert driving.adopt([first.stream_id], None, "two") == []
+    assert driving.adopt(first.stream_id, "one")
+    assert driving.adopt(first.stream_id, "two") is None
     assert driving.abandoned() == [], "it is in good hands"
 
 

@@ -26,6 +26,7 @@ from controlplane.models import (
 from tests.integration.people import (
     OTHER_TAB,
     THIS_TAB,
+    Browser,
     agent,
     assert_held_by,
     history,
@@ -224,6 +225,22 @@ def test_nobody_takes_back_what_another_tab_has_asked(
     assert outcome(asked) == ""
 
 
+@pytest.mark.parametrize("how", ["logout", "password"])
+def test_who_has_logged_out_is_handed_nothing(
+    how: str, held: Workspace, operator: User, colleague: User
+) -> None:
+    browser = Browser(colleague)
+    handovers.ask(held, tab(colleague, OTHER_TAB, login=browser.login), "please")
+    asked = ControlRequest.objects.get()
+    if how == "logout":
+        browser.client.logout()
+    else:
+        colleague.set_password("another")
+        colleague.save()
+    assert outcome(asked) == "withdrawn"
+    assert refusal(answer, asked, operator, accept=True) == "not_asked"
+
+
 # --- Time -----------------------------------------------------------------------------------------
 def settle(asked: ControlRequest) -> ControlRequest:
     handovers.settle(asked.workspace_id)
@@ -290,6 +307,15 @@ def test_nobody_loses_control_before_the_newest_input_is_known(
     pass_time(1)
     DisplayStream.objects.filter(user=operator).update(stamped_at=Now())
     assert settle(asked).outcome == "granted"
+
+
+def test_a_holder_who_has_just_reconnected_is_not_idle(
+    asked: ControlRequest, operator: User, settings: Any
+) -> None:
+    be_idle(settings)
+    DisplayStream.objects.filter(user=operator).update(last_input_at=Now(), closed_at=Now())
+    open_stream(asked.workspace, operator)
+    assert settle(asked).granted_at is None
 
 
 def test_who_has_just_taken_control_is_not_idle(asked: ControlRequest) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -44,6 +45,12 @@ def renew(desk: Workspace, user: User) -> None:
     leases.acquire(desk, tab(user), ttl=300, epoch=lease_of(desk).epoch)
 
 
+def renew_soon(desk: Workspace, user: User) -> None:
+    """Renew a lease that time has not ended, however old it was made."""
+    DisplayControlLease.objects.update(expires_at=Now() + timedelta(seconds=100))
+    renew(desk, user)
+
+
 def hold_for(desk: Workspace, user: User, seconds: float) -> None:
     """Let so much time go by, during which the lease is renewed and input comes."""
     age(desk, seconds)
@@ -77,6 +84,20 @@ def test_renewing_is_not_being_active(limited: Workspace, operator: User) -> Non
     renew(limited, operator)
     age(limited, IDLE / 2 + 1)
     assert refusal(renew, limited, operator) == "idle"
+
+
+@pytest.mark.parametrize("has_reconnected", [True, False])
+def test_a_holder_who_reconnects_has_not_been_idle(
+    has_reconnected: bool, limited: Workspace, operator: User
+) -> None:
+    stream = open_stream(limited, operator)
+    age(limited, IDLE + 1)
+    DisplayStream.objects.filter(pk=stream.pk).update(last_input_at=Now(), closed_at=Now())
+    if has_reconnected:
+        open_stream(limited, operator)
+    assert due_for_limits() == []
+    renew_soon(limited, operator)
+    assert_held_by(limited, tab(operator), epoch=1)
 
 
 def test_a_holder_without_a_stream_is_idle(limited: Workspace) -> None:
@@ -253,7 +274,12 @@ async def test_an_outage_is_told_once_and_its_end_once(
 
     for name in ("due_for_limits", "due_for_requests"):
         monkeypatch.setattr(housekeeping, name, look)
-    monkeypatch.setattr(housekeeping.driving, "abandoned", list)
+    monkeypatch.setattr(housekeeping.driving, "abandoned", lambda: [7])
+    touched: list[object] = []
+    monkeypatch.setattr(housekeeping, "tidy", lambda: touched.append("tidied"))
+    monkeypatch.setattr(housekeeping.sweeping, "sweep", touched.append)
+    house._recovered = time.monotonic()  # there has been an outage just before
+    house._tidied = -housekeeping.TIDY_SECONDS  # long ago
     house.start()
     await await_until(lambda: calls > 5, "it tries again and again")
     is_away = False
@@ -264,6 +290,28 @@ async def test_an_outage_is_told_once_and_its_end_once(
         "housekeeping rests: the database is away: gone",
         "housekeeping goes on",
     ]
+    assert touched == [], "streams that live have yet to stamp their rows"
+
+
+async def test_a_chore_that_fails_keeps_none_of_the_others_from_being_done(
+    house: Housekeeping, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looked: list[None] = []
+
+    def fail() -> list[int]:
+        raise RuntimeError("a bug")
+
+    def look() -> list[int]:
+        looked.append(None)
+        return []
+
+    monkeypatch.setattr(housekeeping, "due_for_limits", fail)
+    monkeypatch.setattr(housekeeping, "due_for_requests", list)
+    monkeypatch.setattr(housekeeping.driving, "abandoned", look)
+    house.start()
+    await await_until(lambda: len(looked) > 2, "the others go on")
+    await stop(house)
+    assert "_end_what_is_over failed" in caplog.text
 
 
 def test_workspaces_with_requests_are_looked_at(

@@ -899,6 +899,7 @@ def test_a_broker_that_fails_does_not_fail_the_change_and_is_logged_once(
             raise OSError("connection refused")
 
     monkeypatch.setattr(events, "_broker", events._Broker())
+    monkeypatch.setattr(events, "REST_SECONDS", 0)
     with monkeypatch.context() as broken:
         broken.setattr(events, "channel_layer", Away)
         with django_capture_on_commit_callbacks(execute=True):
@@ -925,6 +926,22 @@ def test_a_broker_that_hangs_delays_a_change_by_a_second_at_most(
     started = datetime.now(UTC)
     events._Broker().send({"type": "changed"})
     assert (datetime.now(UTC) - started).total_seconds() < limit(0.1)
+
+
+def test_a_broker_that_hangs_delays_one_of_many_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[None] = []
+
+    class Hanging:
+        async def group_send(self, *_: object) -> None:
+            tried.append(None)
+            await asyncio.sleep(3600)
+
+    monkeypatch.setattr(events, "ANNOUNCE_SECONDS", 0.05)
+    monkeypatch.setattr(events, "channel_layer", Hanging)
+    broker = events._Broker()
+    for _ in range(20):
+        broker.send({"type": "changed"})
+    assert len(tried) == 1
 
 
 # --- Decided under the row's lock -----------------------------------------------------------------

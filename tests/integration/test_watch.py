@@ -76,7 +76,7 @@ def holders(desk: Workspace, operator: User) -> Question:
 
 
 def look(question: Question, *, checks_access: bool = False) -> Verdict:
-    return examine([question], checks_access, True)[question]
+    return examine([question], checks_access)[question]
 
 
 def answered(question: Question, **more: Any) -> Question:
@@ -289,7 +289,7 @@ def test_the_end_of_one_login_leaves_the_streams_of_another(
 ) -> None:
     other = question_of(desk, Browser(operator), OTHER_TAB)
     _log_out(other)
-    verdicts = examine([holders, other], True, True)
+    verdicts = examine([holders, other], True)
     assert verdicts[holders].end is None
     assert_ended(verdicts[other], CloseCode.FORBIDDEN)
     assert_held_by(desk, tab(operator), epoch=1)
@@ -327,7 +327,7 @@ def test_an_account_deleted_between_looks_at_access_ends_its_own_stream_only(
     WorkspaceGrant.objects.create(workspace=desk, user=stranger, role=Role.OBSERVER)
     deleted = question_of(desk, Browser(stranger))
     User.objects.get(pk=stranger.pk).delete()
-    verdicts = examine([deleted, asked], False, True)
+    verdicts = examine([deleted, asked], False)
     assert_ended(verdicts[deleted], CloseCode.FORBIDDEN)
     assert verdicts[asked].control is not None
 
@@ -369,7 +369,7 @@ def test_a_pass_over_many_streams_costs_as_many_queries_as_over_one(
     counts = []
     for several in (questions[:1], questions):
         with CaptureQueriesContext(connection) as queries:
-            verdicts = examine(several, checks_access, True)
+            verdicts = examine(several, checks_access)
         assert all(bool(verdict.control) == is_news for verdict in verdicts.values())
         counts.append(len(queries))
     assert counts[0] == counts[1]
@@ -494,9 +494,7 @@ class FakeDatabase:
         self.flows.set()
         self.entered = 0
 
-    def examine(
-        self, questions: list[Question], checks_access: bool, stamps: bool
-    ) -> dict[Question, Verdict]:
+    def examine(self, questions: list[Question], checks_access: bool) -> dict[Question, Verdict]:
         self.entered += 1
         verdict = Verdict()  # as things were when the read began
         if not self.flows.wait(limit(1)):
