@@ -75,7 +75,9 @@ def _chosen(options: dict[str, Any]) -> list[Workspace]:
 
 
 def _end(workspace: Workspace, options: dict[str, Any]) -> Json:
-    view = presenters.read([workspace.pk])[workspace.pk]
+    view = presenters.read([workspace.pk]).get(workspace.pk)
+    if view is None:
+        raise CommandError(f"{workspace.slug} has been removed meanwhile.")
     if options["dry_run"]:
         released = view.is_held
     else:
