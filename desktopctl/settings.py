@@ -124,8 +124,16 @@ if _database["ENGINE"] == "django.db.backends.sqlite3":
     if "/" in str(_database["NAME"]):
         Path(_database["NAME"]).parent.mkdir(parents=True, exist_ok=True)
 else:
-    # A real pool: under ASGI, persistent connections would leak one per thread.
-    _database.setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": 16, "timeout": 5}
+    # A real pool: under ASGI, persistent connections would leak one per thread. It gives up on a
+    # connection when those who wait for one do; whoever asks next makes it try again at once. By
+    # default, the pauses between its attempts double for five minutes: after an outage of ten
+    # minutes, everything would wait for as long again.
+    _database.setdefault("OPTIONS", {})["pool"] = {
+        "min_size": 1,
+        "max_size": 16,
+        "timeout": 5,  # seconds
+        "reconnect_timeout": 5,
+    }
     _database["OPTIONS"].setdefault("connect_timeout", 5)  # seconds
     # A server that has vanished without a word is given up after 5 s, not after 15 minutes.
     _database["OPTIONS"].setdefault("tcp_user_timeout", 5000)  # milliseconds
