@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -169,32 +169,45 @@ def lines(server: LiveServer, *texts: str) -> list[int]:
     return [sum(text in line for line in server.log.splitlines()) for text in texts]
 
 
+@contextmanager
+def stopped(service: Postgres | Redis) -> Iterator[None]:
+    """Stop it for the time of the block."""
+    service.stop()
+    try:
+        yield
+    finally:
+        service.start()
+
+
+def assert_api_is_back(client: ApiClient) -> None:
+    """Each connection that was idle in the pool costs somebody a 503, and is replaced."""
+    wait_until(lambda: client.call("GET", CONTROL).response.status_code == 200, "the API is back")
+
+
 # --- PostgreSQL -----------------------------------------------------------------------------------
 def test_while_postgresql_is_stopped_input_ends_at_the_fence_and_comes_back_by_itself(
     site: Site, server: LiveServer, operator: ApiClient
 ) -> None:
     stream, before = drive(operator, site.desk), lines(server, BLIND, SEES)
-    dials = len(site.desk.connections)
-    site.postgres.stop()
-    try:
+    own = site.desk.newest
+    with stopped(site.postgres):
         assert_types(stream, site.desk)  # until the fence, the lease that was read stands
         assert stream.out_of_control()["reason"] == "fenced"
         site.desk.wait_for(key(False, SHIFT))
         stream.send(key(True), pointer(1))
         _assert_answers_503(operator)
-    finally:
-        site.postgres.start()
-    assert_types(stream.in_control(), site.desk)
-    assert key(True) not in site.desk.newest.messages, "what was typed meanwhile is lost"
-    assert len(site.desk.connections) == dials, "the picture has never gone away"
-    wait_until(lambda: operator.get(CONTROL).response.status_code == 200, "the API is back")
+    stream.in_control().send(key(True, B), key(False, B))
+    expected = [key(True, B), key(False, B)]
+    wait_until(lambda: own.of_type(4)[-2:] == expected, "on the same connection, input arrives")
+    assert key(True) not in own.messages, "what was typed meanwhile is lost"
+    assert_api_is_back(operator)
     after = lines(server, BLIND, SEES)
     assert [now - then for now, then in zip(after, before, strict=True)] == [1, 1]
 
 
 def _assert_answers_503(operator: ApiClient) -> None:
     acquire = operator.post(f"{CONTROL}/acquire", json={"client_id": CLIENT_ID})
-    for answer in (operator.get(CONTROL), operator.get("/api/workspaces"), acquire):
+    for answer in (operator.call("GET", CONTROL), operator.call("GET", "/api/workspaces"), acquire):
         answer.raise_for_status_is(503)
         assert answer.response.json()["error"]["code"] == "unavailable"
         assert int(answer.response.headers["Retry-After"]) > 0
@@ -212,20 +225,18 @@ def test_a_lease_that_ends_while_postgresql_is_away_does_not_outlive_it(
         " expires_at = kept_at + interval '3 s', version = version + 1"
     )
     try:
-        site.postgres.stop()
-        stream.out_of_control()
-        site.desk.wait_for(key(False, SHIFT))
-        site.postgres.start()
-        wait_until(lambda: operator.get(CONTROL).response.status_code == 200, "the API is back")
+        with stopped(site.postgres):
+            stream.out_of_control()
+            site.desk.wait_for(key(False, SHIFT))
+        assert_api_is_back(operator)
         wait_until(
-            lambda: operator.get(CONTROL).response.json()["controller"] == "none",
+            lambda: operator.call("GET", CONTROL).response.json()["controller"] == "none",
             "the longest hold is over",
         )
         body = {"client_id": CLIENT_ID, "epoch": epoch}
         refused = operator.post(f"{CONTROL}/acquire", json=body).raise_for_status_is(409)
         assert refused["error"]["code"] == "max_hold"
     finally:
-        site.postgres.start()
         site.database.rows("UPDATE controlplane_workspace SET max_hold_seconds = NULL")
 
 
@@ -243,7 +254,6 @@ def test_when_all_its_connections_are_terminated_a_server_goes_on(
         [[before]] = site.database.rows(read)
         wait_until(lambda before=before: site.database.rows(read)[0][0] > before, "a poll", 2)
     assert_types(stream, site.desk)
-    # Each connection that was idle in the pool costs somebody a 503, and is replaced.
     wait_until(lambda: _has_control(operator), "the API answers again", 2)
     assert {text["mode"] for text in stream.texts if text["type"] == "control"} <= {"control"}
 
@@ -263,8 +273,7 @@ def test_while_redis_is_stopped_streams_live_and_control_can_be_ended(
 ) -> None:
     stream, texts = drive(operator, site.desk), (DEAF, HEARS, "notices do not get out")
     before = lines(server, *texts)
-    site.redis.stop()
-    try:
+    with stopped(site.redis):
         wait_until(lambda: lines(server, DEAF)[0] > before[0], "it is noticed", 2)
         assert_types(stream, site.desk)
         _end_by_command(site, admin)
@@ -274,8 +283,6 @@ def test_while_redis_is_stopped_streams_live_and_control_can_be_ended(
             stream.in_control()
             operator.release("desk")
             stream.out_of_control()
-    finally:
-        site.redis.start()
     wait_until(lambda: lines(server, HEARS)[0] > before[1], "notices arrive again", 2)
     after = lines(server, *texts)
     assert [now - then for now, then in zip(after, before, strict=True)] == [1, 1, 1]
@@ -357,7 +364,7 @@ def wrong(request: pytest.FixtureRequest, site: Site) -> Iterator[LiveServer]:
         WRONG_CLOCK_SECONDS=request.param,
     ).start()
     with closing(ApiClient(server.url, "operator")) as operator:
-        date = parsedate_to_datetime(operator.get("/healthz").response.headers["Date"])
+        date = parsedate_to_datetime(operator.call("GET", "/healthz").response.headers["Date"])
         assert abs(date.timestamp() - time.time() - request.param) < HOUR / 2, "it must be wrong"
     yield server
     server.stop()
