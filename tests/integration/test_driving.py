@@ -240,19 +240,6 @@ def test_a_pass_stamps_a_row_before_it_relies_on_it(first: Driver, settings: Any
     assert driving.adopt(first.stream_id, OTHER_PROCESS) is None
 
 
-def test_a_stream_that_was_swept_while_the_database_was_away_drives_again(first: Driver) -> None:
-    """It lives: its own process could not stamp the row, and another one was back sooner."""
-    be_silent(first, 60)
-    driving.adopt([first.stream_id], None, OTHER_PROCESS)
-    look(question(first))
-    assert driving.claim(first, PROCESS) == Claim(), "the sweep is under way"
-    driving.clear([first.stream_id], set(), driving.sweeper(OTHER_PROCESS))
-    claims = look(question(first)).claims
-    assert claims is not None
-    assert driving.claim(claims, PROCESS) == GRANTED
-    assert look(question(first)).may_drive
-
-
 @pytest.mark.parametrize("has_let_go", [True, False])
 def test_others_may_drive_once_a_stream_has_shut_its_gate_and_let_go(
     has_let_go: bool, first: Driver, desk: Workspace

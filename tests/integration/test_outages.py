@@ -222,6 +222,7 @@ def test_a_lease_that_ends_while_postgresql_is_away_does_not_outlive_it(
     site.database.rows("UPDATE controlplane_workspace SET max_hold_seconds = 60")
     site.database.rows(
         "UPDATE controlplane_displaycontrollease SET kept_at = kept_at - interval '57 s',"
+        " acquired_at = acquired_at - interval '57 s',"
         " expires_at = kept_at + interval '3 s', version = version + 1"
     )
     try:
