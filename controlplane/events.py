@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 GROUP = "desktopctl.watch"
 ANNOUNCE_SECONDS = 1.0
-REST_SECONDS = 3.0
+REST_SECONDS = 1.0
 
 
 def record(

@@ -449,6 +449,8 @@ def _may_resume(case: _Case) -> bool:
 
 def _resumed_as(lease: DisplayControlLease, epoch: int) -> int:
     """Return the epoch in which ``epoch`` lives on: a resumption's answer may have been lost."""
+    if epoch == lease.epoch:
+        return epoch
     resumptions = ControlEvent.objects.filter(
         workspace=lease.workspace_id, what=What.RESUMED, epoch__gt=epoch
     )
