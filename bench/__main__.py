@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from bench import bars, report
+from bench.authority import authority
 from bench.bars import BARS, Results, Verdict
 from bench.busy import busy
 from bench.contenders import Site
@@ -28,6 +29,7 @@ PARTS: dict[str, Callable[[Round], None]] = {
     "sessions": sessions,
     "stall": stall,
     "control": control,
+    "authority": authority,
 }
 OPEN_FILES = 4096  # two for each session in the server, and one here
 

@@ -8,15 +8,17 @@ process only, where the server's watch does not hear it: to the server, the noti
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from functools import cache
 
+import psycopg
 from django.contrib.auth.models import User
 from django.test import Client
 
 from controlplane import access, leases, tokens
-from controlplane.models import Workspace
+from controlplane.models import Role, Workspace, WorkspaceGrant
 
 NAME = "operator"
 Seat = tuple[str, str]  # a workspace's slug and a client_id
@@ -57,10 +59,82 @@ def force_release(slug: str) -> float:
     return began
 
 
+def cycles(count: int) -> float:
+    """Take, renew and give back control so many times; return how many seconds that took."""
+    user, key = login()
+    desk, holder = workspace("controlled"), leases.Holder(user, "bench-tab-cycle", login=key[:8])
+    began = time.monotonic()
+    for _ in range(count):
+        epoch = leases.acquire(desk, holder, ttl=300).epoch
+        leases.acquire(desk, holder, ttl=300, epoch=epoch)
+        leases.release(desk, holder, epoch=epoch)
+    return time.monotonic() - began
+
+
+def bare_cycles(count: int) -> float:
+    """Write the same rows under the same locks, and decide nothing."""
+    user, desk = login()[0], workspace("controlled")
+    values = {"user": user.pk, "desk": desk.pk, "slug": desk.slug, "client": "bench-tab-cycle"}
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
+        began = time.monotonic()
+        for _ in range(count):
+            for statements in (_TAKE, _RENEW, _GIVE_BACK):
+                with connection.transaction():
+                    for statement in statements:
+                        connection.execute(statement, values)
+        return time.monotonic() - began
+
+
+_LOCK = "SELECT * FROM controlplane_displaycontrollease WHERE workspace_id = %(desk)s FOR UPDATE"
+_UPDATE = (
+    "UPDATE controlplane_displaycontrollease SET version = version + 1, {}"
+    " WHERE workspace_id = %(desk)s"
+)
+_EVENT = (
+    "INSERT INTO controlplane_controlevent (workspace_id, workspace_slug, what, who, client_id,"
+    " epoch, ended_epoch, reason, note, ip, count, at)"
+    " SELECT %(desk)s, %(slug)s, '{}', 'bench', %(client)s, epoch, {}, '', '', NULL, 1, now()"
+    " FROM controlplane_displaycontrollease WHERE workspace_id = %(desk)s"
+)
+_TAKE = (
+    _LOCK,
+    _UPDATE.format(
+        "epoch = epoch + 1, controller = 'user', holder_id = %(user)s, client_id = %(client)s,"
+        " login = '', acquired_at = now(), renewed_at = now(), kept_at = now(),"
+        " expires_at = now() + interval '300 s', ended_at = NULL, ended_reason = '', ended_by = '',"
+        " ended_note = ''"
+    ),
+    _EVENT.format("acquired", "NULL"),
+)
+_RENEW = (
+    _LOCK,
+    _UPDATE.format(
+        "expires_at = now() + interval '300 s', renewed_at = now(), renewals = renewals + 1"
+    ),
+)
+_GIVE_BACK = (
+    _LOCK,
+    _UPDATE.format("controller = 'none', ended_at = now(), ended_reason = 'released'"),
+    _EVENT.format("released", "epoch"),
+)
+
+
+@cache
+def add_workspaces(count: int) -> list[str]:
+    """Return so many workspaces for tabs to have control of; made once."""
+    user, _ = login()
+    slugs = [f"tab-{number:03}" for number in range(count)]
+    for slug in slugs:
+        added = Workspace.objects.create(slug=slug, name=slug, upstream_url="tcp://127.0.0.1:5900")
+        WorkspaceGrant.objects.create(workspace=added, user=user, role=Role.OPERATOR)
+    return slugs
+
+
 def main() -> None:
     """Answer until standard input ends."""
-    calls = {"mint": mint, "acquire": acquire, "force_release": force_release}
+    known = (mint, acquire, force_release, cycles, bare_cycles, add_workspaces)
+    calls = {call.__name__: call for call in known}
     for line in sys.stdin:
         name, argument = json.loads(line)
-        sys.stdout.write(json.dumps(calls[name](argument)) + "\n")  # type: ignore[operator]  # each has one
+        sys.stdout.write(json.dumps(calls[name](argument)) + "\n")
         sys.stdout.flush()

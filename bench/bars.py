@@ -16,6 +16,8 @@ from enum import StrEnum
 UVICORN, DAPHNE = "desktopctl, uvicorn", "desktopctl, Daphne"
 WEBSOCKIFY, SOCAT, DIRECT = "websockify", "socat (plain C relay)", "no bridge"
 CONTENDERS = (UVICORN, DAPHNE, WEBSOCKIFY, SOCAT, DIRECT)
+SERVICE, BARE = "leases.py", "bare psycopg"
+LEASE_CONTENDERS = (UVICORN, SERVICE, BARE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,11 @@ STALL_P99 = Measure("another stream's round trip, p99, during the stall", "ms", 
 TAKE = Measure("take control → first key, p95", "ms", 1)
 REVOKE = Measure("force-release → last input byte, p95, with the notice", "ms", 1)
 REVOKE_LOST = Measure("force-release → last input byte, p95, the notice lost", "ms")
+CYCLES = Measure("acquire + renew + release", "per second", 1)
+RENEWALS = Measure("many tabs renew at once", "per second", 1)
+RENEWAL_P99 = Measure("many tabs renew at once: a renewal, p99", "ms", 1)
+RENEWAL_CPU = Measure("as many tabs, each renewing every 120 s: CPU of a core", "%", 2)
+LEASE_MEASURES = (CYCLES, RENEWALS, RENEWAL_P99, RENEWAL_CPU)
 MEASURES = (
     *(THROUGHPUT, CPU, TRIP_P50, TRIP_P99, TRIP_APART, MEMORY, DIALS),
     *(UPDATE_P99, UPDATE_ADDED, POINTER_P99, POINTER_ADDED),
@@ -168,4 +175,5 @@ BARS = (
     Bar(TAKE, UVICORN, 100),
     Bar(REVOKE, UVICORN, 100),
     Bar(REVOKE_LOST, UVICORN, 1500),
+    Bar(CYCLES, SERVICE, 0.5, at_least=True, other=BARE),
 )

@@ -31,6 +31,7 @@ _ENVIRONMENT = {
     "DISPLAY_LEASE_SECONDS": "3600",
     "DISPLAY_MAX_STREAMS_PER_USER": "10000",
     "DISPLAY_MAX_STREAMS_PER_WORKSPACE": "10000",
+    "API_RATE_PER_ADDRESS": "1000000/minute",
 }
 _BACKSTAGE = "from bench.backstage import main; main()"
 

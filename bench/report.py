@@ -8,7 +8,17 @@ from datetime import date
 from pathlib import Path
 
 from bench import bars, chart
-from bench.bars import BARS, CONTENDERS, MEASURES, Bar, Measure, Results, Spread
+from bench.bars import (
+    BARS,
+    CONTENDERS,
+    LEASE_CONTENDERS,
+    LEASE_MEASURES,
+    MEASURES,
+    Bar,
+    Measure,
+    Results,
+    Spread,
+)
 from bench.rounds import Sizes
 
 CHARTED = (bars.THROUGHPUT, bars.TRIP_P50, bars.CPU, bars.MEMORY, bars.DIALS)
@@ -52,7 +62,10 @@ def render(run: Run) -> str:
         busy_seconds=sizes.busy_seconds,
         per_second=sizes.busy_per_second,
         bars=table(["bar", "of", "median", "interval", ""], bar_rows(run.results)),
-        figures=table(["", "unit", *CONTENDERS], figure_rows(run.results)),
+        figures=_figures(run.results, MEASURES, CONTENDERS),
+        leases=_figures(run.results, LEASE_MEASURES, LEASE_CONTENDERS),
+        cycles=sizes.cycles,
+        tabs=sizes.tabs,
         surroundings=table(["", ""], {**run.machine, **run.versions}.items()),
     )
 
@@ -84,10 +97,17 @@ def _ratio(value: float) -> str:
     return f"{value:.2f}" if value >= 0.1 else f"{value:.4f}"
 
 
-def figure_rows(results: Results) -> Iterator[list[str]]:
-    """Yield a row for each measure, with a cell for each contender."""
-    for measure in MEASURES:
-        cells = [figure(measure, results.spread(measure, name)) for name in CONTENDERS]
+def _figures(results: Results, measures: Sequence[Measure], contenders: Sequence[str]) -> str:
+    """Return a table with a row for each measure, and a cell for each contender."""
+    return table(["", "unit", *contenders], figure_rows(results, measures, contenders))
+
+
+def figure_rows(
+    results: Results, measures: Sequence[Measure], contenders: Sequence[str]
+) -> Iterator[list[str]]:
+    """Yield the rows of such a table."""
+    for measure in measures:
+        cells = [figure(measure, results.spread(measure, name)) for name in contenders]
         yield [measure.title, measure.unit, *cells]
 
 

@@ -23,6 +23,8 @@ class Sizes:
     busy_per_second: int = 30  # updates, and pointer events, of each
     takes: int = 20
     lost_notices: int = 5
+    cycles: int = 100  # acquire, renew, release
+    tabs: int = 200
 
 
 QUICK = Sizes(
@@ -34,6 +36,8 @@ QUICK = Sizes(
     busy_seconds=2,
     takes=5,
     lost_notices=2,
+    cycles=20,
+    tabs=40,
 )
 
 
