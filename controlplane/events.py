@@ -168,7 +168,10 @@ class _Broker:
 
     async def _send(self, message: dict[str, object]) -> None:
         async with asyncio.timeout(ANNOUNCE_SECONDS):
-            await channel_layer().group_send(GROUP, message)
+            try:
+                await channel_layer().group_send(GROUP, message)
+            except Exception:  # that the broker has been restarted is found out by using it
+                await channel_layer().group_send(GROUP, message)
 
     def _note(self, error: Exception | None) -> None:
         was_away, self._is_away = self._is_away, error is not None

@@ -134,6 +134,9 @@ else:
         "timeout": 5,  # seconds
         "reconnect_timeout": 5,
     }
+    # Each connection is tried before it is used: after a restart of PostgreSQL, whatever is idle in
+    # the pool would cost somebody a 503.
+    _database["CONN_HEALTH_CHECKS"] = True
     _database["OPTIONS"].setdefault("connect_timeout", 5)  # seconds
     # A server that has vanished without a word is given up after 5 s, not after 15 minutes.
     _database["OPTIONS"].setdefault("tcp_user_timeout", 5000)  # milliseconds

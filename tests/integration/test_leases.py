@@ -914,6 +914,27 @@ def test_a_broker_that_fails_does_not_fail_the_change_and_is_logged_once(
     assert texts[1] == "notices get out again"
 
 
+def test_a_broker_that_was_restarted_since_costs_no_notice(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent: list[object] = []
+
+    class Restarted:
+        is_connected = False
+
+        async def group_send(self, group: str, message: object) -> None:
+            if not self.is_connected:
+                self.is_connected = True
+                raise OSError("connection closed by server")
+            sent.append(message)
+
+    layer = Restarted()
+    monkeypatch.setattr(events, "channel_layer", lambda: layer)
+    events._Broker().send({"type": "changed"})
+    assert sent == [{"type": "changed"}]
+    assert caplog.text == ""
+
+
 def test_a_broker_that_hangs_delays_a_change_by_a_second_at_most(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

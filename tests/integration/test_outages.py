@@ -6,10 +6,12 @@ took is not asserted, but written into the report of ``--junit-xml``.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -24,7 +26,7 @@ from tests.support.server import LiveServer
 from tests.support.services import Postgres, Redis
 from tests.support.stream_client import CLIENT_ID, ApiClient, StreamClient
 from tests.support.tcp_proxy import TcpProxy
-from tests.support.timing import wait_until
+from tests.support.timing import limit, wait_until
 from tests.support.vnc_server import FakeVnc
 
 FENCE_SECONDS = 3
@@ -48,11 +50,13 @@ class Site:
     broker: TcpProxy  # before Redis
     desk: FakeVnc
     directories: Callable[[], Path]
+    servers: list[LiveServer] = field(default_factory=list)
 
     def server(self, **env: object) -> LiveServer:
         """Return a server on all of this, not yet started."""
         env = {"REDIS_URL": f"redis://127.0.0.1:{self.broker.port}/0", **env}
-        return LiveServer(self.directories(), self.database.url, **env)
+        self.servers.append(LiveServer(self.directories(), self.database.url, **env))
+        return self.servers[-1]
 
     def cut_channel_layer(self) -> None:
         self.broker.refuse()
@@ -79,7 +83,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         site = Site(postgres, database, redis, broker, desk, directory)
         password = directory() / "password"
         password.write_text("not asked for\n")
-        site.server().populate({"desk": desk.url}, password)
+        LiveServer(directory(), database.url).populate({"desk": desk.url}, password)
         yield site
 
 
@@ -91,9 +95,12 @@ def server(site: Site) -> Iterator[LiveServer]:
     server.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def deaf_between_polls(site: Site) -> Iterator[LiveServer]:
-    """Hardly ever polls: whatever it knows of, notices have told it."""
+    """Hardly ever polls: whatever it knows of, notices have told it.
+
+    A fresh one for each test: the first notice after an outage of Redis may be lost.
+    """
     server = site.server(DISPLAY_WATCH_SECONDS=NEVER, DISPLAY_FENCE_SECONDS=2 * NEVER).start()
     yield server
     server.stop()
@@ -108,12 +115,14 @@ def other(site: Site) -> Iterator[LiveServer]:
 
 
 @pytest.fixture(autouse=True)
-def _tidy(site: Site) -> Iterator[None]:
+def _tidy(site: Site, other: LiveServer) -> Iterator[None]:
     """Everything works, nobody has control and no stream is open, before and after each test."""
     yield
     StreamClient.close_all()
     site.broker.heal()
-    site.server().manage_quietly("force_release", "--all", "--note", "the test is over")
+    for server in site.servers:
+        sys.stdout.write(server.log[-10_000:])  # shown where the test has failed
+    other.manage_quietly("force_release", "--all", "--note", "the test is over")
     driving = "SELECT 1 FROM controlplane_displaystream WHERE driving_epoch IS NOT NULL"
     wait_until(lambda: not site.database.rows(driving), "nobody drives", FENCE_SECONDS)
 
@@ -136,7 +145,7 @@ def admin(other: LiveServer) -> Iterator[ApiClient]:
 def took(
     request: pytest.FixtureRequest, record_testsuite_property: Callable[[str, object], None]
 ) -> Callable[[float], None]:
-    """Note how long it took from the release to the key-up at the desktop."""
+    """Note how long it took from the release to the holder's last key-up."""
     name = request.node.name
     return lambda seconds: record_testsuite_property(f"{name}: seconds", round(seconds, 3))
 
@@ -145,9 +154,14 @@ def drive(operator: ApiClient, desk: FakeVnc) -> StreamClient:
     """Take control and hold Shift down."""
     stream = operator.open("desk")
     operator.acquire("desk")
-    stream.in_control().send(key(True, SHIFT))
-    desk.wait_for(key(True, SHIFT))
+    hold_shift(stream.in_control(), desk)
     return stream
+
+
+def hold_shift(stream: StreamClient, desk: FakeVnc) -> None:
+    """Press it; a page that then answers no pings for 4 s is taken to be gone, and lets go."""
+    stream.send(key(True, SHIFT))
+    desk.wait_for(key(True, SHIFT))
 
 
 def drive_without_polls(operator: ApiClient, site: Site) -> StreamClient:
@@ -180,7 +194,7 @@ def stopped(service: Postgres | Redis) -> Iterator[None]:
 
 
 def assert_api_is_back(client: ApiClient) -> None:
-    """Each connection that was idle in the pool costs somebody a 503, and is replaced."""
+    """Wait for it; from then on no call fails, whatever was idle in the pool."""
     wait_until(lambda: client.call("GET", CONTROL).response.status_code == 200, "the API is back")
 
 
@@ -255,13 +269,9 @@ def test_when_all_its_connections_are_terminated_a_server_goes_on(
         [[before]] = site.database.rows(read)
         wait_until(lambda before=before: site.database.rows(read)[0][0] > before, "a poll", 2)
     assert_types(stream, site.desk)
-    wait_until(lambda: _has_control(operator), "the API answers again", 2)
+    for _ in range(5):
+        operator.acquire("desk")
     assert {text["mode"] for text in stream.texts if text["type"] == "control"} <= {"control"}
-
-
-def _has_control(operator: ApiClient) -> bool:
-    answer = operator.post(f"{CONTROL}/acquire", json={"client_id": CLIENT_ID})
-    return answer.response.status_code == 200
 
 
 # --- Redis ----------------------------------------------------------------------------------------
@@ -277,8 +287,8 @@ def test_while_redis_is_stopped_streams_live_and_control_can_be_ended(
     with stopped(site.redis):
         wait_until(lambda: lines(server, DEAF)[0] > before[0], "it is noticed", 2)
         assert_types(stream, site.desk)
-        _end_by_command(site, admin)
-        _assert_ended(site, stream, took)
+        hold_shift(stream, site.desk)
+        took(seconds_to_the_end(_end_by_command, site, stream, admin))
         for _ in range(3):  # it goes on, without a word in the log
             operator.acquire("desk")
             stream.in_control()
@@ -298,9 +308,8 @@ def test_after_a_restart_of_redis_notices_arrive_again(
         before = lines(deaf_between_polls, DEAF, HEARS)
         site.redis.restart()
         wait_until(lambda: lines(deaf_between_polls, HEARS)[0] > before[1], "it hears again", 3)
-        _end_by_other_server(site, admin)
-        assert stream.out_of_control()["reason"] == "forced"
-        site.desk.wait_for(key(False, SHIFT))
+        hold_shift(stream, site.desk)
+        seconds_to_the_end(_end_by_other_server, site, stream, admin)
 
 
 # --- Two servers ----------------------------------------------------------------------------------
@@ -309,19 +318,22 @@ def _end_by_other_server(site: Site, admin: ApiClient) -> None:
 
 
 def _end_by_command(site: Site, admin: ApiClient) -> None:
-    broker = f"redis://127.0.0.1:{site.broker.port}/0"
-    LiveServer(site.directories(), site.database.url, REDIS_URL=broker).manage(
-        "force_release", "desk", "--note", "lunch"
-    )
+    site.servers[0].manage("force_release", "desk", "--note", "lunch")
 
 
-def _assert_ended(site: Site, stream: StreamClient, took: Callable[[float], None]) -> None:
-    site.desk.wait_for(key(False, SHIFT))
-    arrived = time.time()
-    assert stream.out_of_control()["reason"] == "forced"
+def seconds_to_the_end(
+    end: Callable[[Site, ApiClient], None], site: Site, stream: StreamClient, admin: ApiClient
+) -> float:
+    """End control; return how long after its event the holder had been told, with all keys up."""
+    with ThreadPoolExecutor(1) as beside:  # the page goes on answering pings
+        ending = beside.submit(end, site, admin)
+        assert stream.out_of_control()["reason"] == "forced"
+        site.desk.wait_for(key(False, SHIFT))
+        arrived = time.time()
+        ending.result(limit(5))
     forced = "SELECT max(at) FROM controlplane_controlevent WHERE what = 'forced'"
     [[at]] = site.database.rows(forced)
-    took(arrived - at.timestamp())
+    return float(arrived - at.timestamp())
 
 
 WAYS = pytest.mark.parametrize("end", [_end_by_other_server, _end_by_command])
@@ -337,8 +349,7 @@ def test_control_that_is_ended_in_another_process_ends_by_the_notice(
 ) -> None:
     with closing(ApiClient(deaf_between_polls.url, "operator")) as operator:
         stream = drive_without_polls(operator, site)
-        end(site, admin)
-        _assert_ended(site, stream, took)
+        took(seconds_to_the_end(end, site, stream, admin))
 
 
 @WAYS
@@ -351,8 +362,7 @@ def test_with_the_channel_layer_cut_it_ends_by_the_poll(
 ) -> None:
     stream = drive(operator, site.desk)
     site.cut_channel_layer()
-    end(site, admin)
-    _assert_ended(site, stream, took)
+    took(seconds_to_the_end(end, site, stream, admin))
 
 
 # --- A clock that is wrong ------------------------------------------------------------------------
@@ -413,4 +423,7 @@ def test_with_a_wrong_clock_a_lease_runs_out_in_its_own_time_and_is_resumed(
         assert time.monotonic() - began > LEASE_SECONDS / 2
         site.desk.wait_for(key(False))
         assert operator.acquire("desk", epoch=epoch)["epoch"] == epoch + 1
-        assert_types(stream.in_control(), site.desk)
+        told = stream.text("control")
+        while (told["mode"], told["control"]["epoch"]) != ("control", epoch + 1):
+            told = stream.text("control")
+        assert_types(stream, site.desk)

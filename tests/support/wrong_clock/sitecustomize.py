@@ -47,8 +47,9 @@ class _Shifted(_real, metaclass=_Kind):
         return _real.fromtimestamp(time.time(), module.UTC).replace(tzinfo=None)
 
 
-def _by_default_now(real: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda seconds=None: real(time.time() if seconds is None else seconds)
+def _by_default_now(real: Callable[[float], Any]) -> Callable[..., Any]:
+    # logging calls it as a method of its formatters: what comes last counts.
+    return lambda *given: real(time.time() if given[-1:] in {(), (None,)} else given[-1])
 
 
 time.time = lambda: _time() + _SECONDS
