@@ -65,7 +65,7 @@ def cause_for(stream: DisplayStream, seen: Seen) -> Cause:
         input_age=None,
         pointer=None,
     )
-    return examine([question], False, True)[question].cause
+    return examine([question], False)[question].cause
 
 
 @pytest.fixture
