@@ -199,6 +199,19 @@ def test_a_force_release_in_mid_drag_lets_go_of_everything(
     assert (told["reason"], told["note"]) == ("forced", "lunch")
 
 
+def test_a_token_minted_before_a_forced_release_and_dialled_after_it_only_watches(
+    server: LiveServer, operator: ApiClient, desk: FakeVnc
+) -> None:
+    session_url = operator.acquire("desk")["session_url"]
+    server.manage("force_release", "desk", "--note", "lunch")
+    stream = StreamClient(session_url).shake_hands()
+    hello = stream.text("hello")
+    assert (hello["mode"], hello["control"]["last_end"]["reason"]) == ("observe", "forced")
+    stream.send(key(True), REQUEST)
+    wait_until(lambda: desk.newest.of_type(3), "the request arrives")
+    assert desk.newest.of_type(4) == []
+
+
 @pytest.mark.parametrize("end", ["close", "vanish"])
 def test_keys_are_let_go_when_the_stream_ends(operator: ApiClient, desk: FakeVnc, end: str) -> None:
     stream = driving(operator)
