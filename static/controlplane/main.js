@@ -125,6 +125,7 @@ function answer(accept) {
   const asker = askerOf(lease);
   if (accept && now() - askerChangedAt < SETTLE_MS) return; // the click was meant for the one before
   if (asker) lease.answer(asker.id, accept);
+  askerShown = 0; // whoever comes next comes as expected
 }
 
 /** Against whoever asks for it, and against its end by a limit. */
