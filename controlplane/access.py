@@ -9,11 +9,18 @@ from typing import Any
 from django.contrib.auth import HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
-from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
+from django.db.models import (
+    BooleanField,
+    Exists,
+    ExpressionWrapper,
+    Q,
+    QuerySet,
+)
 from django.db.models.functions import Now
 from django.utils.crypto import constant_time_compare, salted_hmac
 
 from controlplane.models import ApiToken, Role, Scope, Workspace, WorkspaceGrant
+from controlplane.statements import Select
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,22 @@ _RANK = [NONE, *_OF_ROLE.values()]
 def permissions(user: User, workspace: Workspace) -> Permissions:
     """Return what ``user`` may do with ``workspace``, read now."""
     return permissions_of(user, [workspace.pk])[workspace.pk]
+
+
+def permissions_now(user_id: int, workspace_id: int) -> Permissions:
+    """Return the same by keys, the account itself read now as well; nothing for one that is gone.
+
+    Each decision about a lease asks for it: two short statements, for most people.
+    """
+    user = _ACCOUNT.first(user_id)
+    if user is None:
+        return NONE
+    if user.has_token:
+        return permission_table([user], [workspace_id])[user_id, workspace_id]
+    if user.is_superuser or not user.is_active:
+        return _without_grant(user)
+    roles = [_OF_ROLE[Role(each.role)] for each in _GRANTS.all(user_id, workspace_id)]
+    return max(roles, key=_RANK.index, default=NONE)
 
 
 def permissions_of(user: User, workspace_ids: Iterable[int]) -> dict[int, Permissions]:
@@ -110,6 +133,22 @@ def _tokens_of(users: Iterable[User]) -> QuerySet[Any]:
     is_good = Q(pk__in=good_tokens().values("pk"))
     rows = ApiToken.objects.filter(account__in=[user.pk for user in users])
     return rows.annotate(is_good=ExpressionWrapper(is_good, BooleanField()))
+
+
+_Membership: Any = User.groups.through
+_ACCOUNT: Select[Any] = Select(
+    lambda pk: (
+        User.objects.filter(pk=pk)
+        .only("is_active", "is_superuser")
+        .annotate(has_token=Exists(ApiToken.objects.filter(account=pk)))
+    )
+)
+_GRANTS = Select(
+    lambda user, workspace: WorkspaceGrant.objects.filter(
+        Q(user=user) | Q(group__in=_Membership.objects.filter(user=user).values("group")),
+        workspace=workspace,
+    ).only("role")
+)
 
 
 def _without_grant(user: User) -> Permissions:

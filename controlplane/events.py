@@ -15,14 +15,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from asgiref.sync import async_to_sync
-from channels.layers import BaseChannelLayer, get_channel_layer
+from channels.layers import BaseChannelLayer, InMemoryChannelLayer, get_channel_layer
 from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
 from controlplane.models import ControlEvent, Workspace
+from controlplane.statements import Insert
 
 logger = logging.getLogger(__name__)
 
@@ -45,19 +47,26 @@ def record(
     ip: str | None = None,
 ) -> None:
     """Append one event; call it inside the transaction of the change."""
-    ControlEvent.objects.create(
-        workspace=workspace,
-        workspace_slug=workspace.slug,
-        what=what,
-        who=who,
-        client_id=client_id,
-        epoch=epoch,
-        ended_epoch=ended_epoch,
-        reason=reason,
-        note=note,
-        ip=ip,
-        at=at,
-    )
+    values: dict[str, Any] = {
+        "workspace_id": workspace.pk,
+        "workspace_slug": workspace.slug,
+        "what": what,
+        "who": who,
+        "client_id": client_id,
+        "epoch": epoch,
+        "ended_epoch": ended_epoch,
+        "reason": reason,
+        "note": note,
+        "ip": ip,
+        "at": at,
+    }
+    if isinstance(at, datetime):
+        _INSERT(values)
+    else:  # who has no time at hand lets the database say it
+        ControlEvent.objects.create(**values)
+
+
+_INSERT = Insert(ControlEvent)
 
 
 def record_refusal(
@@ -143,6 +152,12 @@ def channel_layer() -> BaseChannelLayer:
     return layer
 
 
+def _reaches_nobody() -> bool:
+    """Whether the layer is that of this process, and nobody in it listens: a command, say."""
+    layer = channel_layer()
+    return isinstance(layer, InMemoryChannelLayer) and GROUP not in layer.groups
+
+
 class _Broker:
     """The channel layer, with one log line for each change between working and not working."""
 
@@ -159,7 +174,8 @@ class _Broker:
         if time.monotonic() < self._rests_until:
             return
         try:
-            async_to_sync(self._send)(message)
+            if not _reaches_nobody():
+                async_to_sync(self._send)(message)
         except Exception as error:  # whatever the broker's client raises: the poll covers for it
             self._rests_until = time.monotonic() + REST_SECONDS
             self._note(error)

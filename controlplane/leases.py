@@ -31,7 +31,6 @@ from django.db.models.functions import Now
 
 from controlplane import access, events
 from controlplane.models import (
-    SECRET_FIELDS,
     ControlEvent,
     Controller,
     DisplayControlLease,
@@ -39,6 +38,7 @@ from controlplane.models import (
     EndReason,
     Workspace,
 )
+from controlplane.statements import Select, Update
 
 What = ControlEvent.What
 
@@ -84,6 +84,7 @@ class _Case:
 
     lease: DisplayControlLease
     now: datetime
+    before: dict[str, Any]
     is_changed: bool = False
     records: list[dict[str, Any]] = field(default_factory=list)
     refusals: list[dict[str, Any]] = field(default_factory=list)
@@ -128,7 +129,7 @@ def expiry_reason(lease: DisplayControlLease, workspace: Workspace) -> EndReason
 
 def database_now(lease: DisplayControlLease) -> datetime:
     """Return the database's time, by a statement of its own: after the wait for a lock."""
-    return _FRESH_WORKSPACE.only("pk").get(pk=lease.workspace_id).db_now
+    return _FRESH.only("pk").get(pk=lease.workspace_id).db_now
 
 
 def is_held(lease: DisplayControlLease, now: datetime) -> bool:
@@ -342,22 +343,29 @@ def without_access(candidates: Iterable[DisplayControlLease]) -> list[DisplayCon
 def _deciding(workspace: Workspace) -> Iterator[_Case]:
     """Lock the row, read clock and workspace after the wait, record an expiry; write at the end."""
     with transaction.atomic():
-        lease = DisplayControlLease.objects.select_for_update().get(workspace=workspace)
-        lease.workspace = _FRESH_WORKSPACE.get(pk=lease.workspace_id)
-        case = _Case(lease, lease.workspace.db_now)
+        lease = _LOCKED_LEASE.get(workspace.pk)
+        fresh = _FRESH_WORKSPACE.get(workspace.pk)
+        lease.workspace = fresh
+        case = _Case(lease, fresh.db_now, _values(lease))
         _notice_end(case)
         yield case
         _write(case)
 
 
 # Now() is the time of its own statement: after the lock, not at the transaction's start.
-_FRESH_WORKSPACE = Workspace.objects.annotate(db_now=Now()).defer(*SECRET_FIELDS)
+_FRESH = Workspace.objects.annotate(db_now=Now()).only(
+    *("slug", "name", "enabled", "upstream_url", "idle_seconds", "max_hold_seconds")
+)
+_FRESH_WORKSPACE: Select[Any] = Select(lambda pk: _FRESH.filter(pk=pk))
+_LOCKED_LEASE = Select(
+    lambda pk: DisplayControlLease.objects.select_for_update().filter(workspace=pk)
+)
 
 
 def _write(case: _Case) -> None:
     lease = case.lease
     if case.is_changed:
-        _update(lease)
+        _update(case)
     for record in case.records:
         events.record(lease.workspace, at=case.now, **record)
     for refusal in case.refusals:
@@ -380,19 +388,25 @@ _WRITTEN = [
 ]
 
 
-def _update(lease: DisplayControlLease) -> None:
+_WRITE_LEASE = Update(DisplayControlLease)
+
+
+def _values(lease: DisplayControlLease) -> dict[str, Any]:
+    return {name: getattr(lease, name) for name in _WRITTEN}
+
+
+def _update(case: _Case) -> None:
+    lease = case.lease
     read_version, lease.version = lease.version, lease.version + 1
-    values = {name: getattr(lease, name) for name in _WRITTEN}
+    values = {k: value for k, value in _values(lease).items() if value != case.before[k]}
     # The lock makes a second writer impossible; if it ever fails us, nothing must be overwritten.
-    rows = DisplayControlLease.objects.filter(pk=lease.pk, version=read_version).update(**values)
-    if rows != 1:
+    if _WRITE_LEASE(lease.pk, read_version, values) != 1:
         raise RuntimeError(f"lease of {lease.workspace.slug}: written by another under our lock")
 
 
 def _check_permission(case: _Case, holder: Holder) -> None:
     # Read anew: the account may have been disabled since the request was let in.
-    user = User.objects.filter(pk=holder.user.pk).first()
-    if user is None or not access.permissions(user, case.lease.workspace).control:
+    if not access.permissions_now(holder.user.pk, case.lease.workspace_id).control:
         raise NotPermitted
     if not case.lease.workspace.is_configured:
         raise Refused("display_not_enabled")

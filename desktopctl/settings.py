@@ -128,7 +128,9 @@ else:
     # connection when those who wait for one do; whoever asks next makes it try again at once. By
     # default, the pauses between its attempts double for five minutes: after an outage of ten
     # minutes, everything would wait for as long again.
-    _database.setdefault("OPTIONS", {})["pool"] = {
+    # The few statements of leases.py are kept prepared from their fifth use on.
+    _database.setdefault("OPTIONS", {}).setdefault("prepare_threshold", 5)
+    _database["OPTIONS"]["pool"] = {
         "min_size": 1,
         "max_size": 16,
         "timeout": 5,  # seconds

@@ -34,7 +34,7 @@ FLOORS = (
         *("wakeup", "gate", "upstream", "backlog", "bridge"),
     ),
     # 2: the tables
-    ("fields", "models", "migrations"),
+    ("fields", "models", "migrations", "statements"),
     # 3: the services: who may do what, leases, tokens, what they tell each other
     (
         *("events", "notices", "access", "apitokens", "backends", "leases", "presenters", "tokens"),
