@@ -12,18 +12,15 @@ import os
 import sys
 import time
 from functools import cache
-from typing import Any
-from unittest import mock
 
 import psycopg
 from django.contrib.auth.models import User
 from django.test import Client
 
-from controlplane import access, leases, statements, tokens
+from controlplane import access, leases, tokens
 from controlplane.models import Role, Workspace, WorkspaceGrant
 
 NAME = "operator"
-WARM_UP = 10  # cycles before those that count: by then, all statements are prepared
 Seat = tuple[str, str]  # a workspace's slug and a client_id
 
 
@@ -64,67 +61,62 @@ def force_release(slug: str) -> float:
 
 def cycles(count: int) -> float:
     """Take, renew and give back control so many times; return how many seconds that took."""
-    for _ in range(WARM_UP):
-        _cycle()
+    user, key = login()
+    desk, holder = workspace("controlled"), leases.Holder(user, "bench-tab-cycle", login=key[:8])
     began = time.monotonic()
     for _ in range(count):
-        _cycle()
+        epoch = leases.acquire(desk, holder, ttl=300).epoch
+        leases.acquire(desk, holder, ttl=300, epoch=epoch)
+        leases.release(desk, holder, epoch=epoch)
     return time.monotonic() - began
 
 
-def _cycle() -> None:
-    user, key = login()
-    desk, holder = workspace("controlled"), leases.Holder(user, "bench-tab-cycle", login=key[:8])
-    epoch = leases.acquire(desk, holder, ttl=300).epoch
-    leases.acquire(desk, holder, ttl=300, epoch=epoch)
-    leases.release(desk, holder, epoch=epoch)
-
-
 def bare_cycles(count: int) -> float:
-    """Execute the statements of such a cycle, in the same transactions, and decide nothing."""
-    transactions = statements_of_a_cycle()
+    """Write the same rows under the same locks, and decide nothing."""
+    user, desk = login()[0], workspace("controlled")
+    values = {"user": user.pk, "desk": desk.pk, "slug": desk.slug, "client": "bench-tab-cycle"}
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
-        for _ in range(WARM_UP):
-            _execute(connection, transactions)
         began = time.monotonic()
         for _ in range(count):
-            _execute(connection, transactions)
+            for statements in (_TAKE, _RENEW, _GIVE_BACK):
+                with connection.transaction():
+                    for statement in statements:
+                        connection.execute(statement, values)
         return time.monotonic() - began
 
 
-Statement = tuple[str, list[Any]]
-
-
-def _execute(connection: psycopg.Connection[Any], transactions: list[list[Statement]]) -> None:
-    for each in transactions:
-        with connection.transaction():
-            for text, parameters in each:
-                cursor = connection.execute(text.encode(), parameters)
-                if cursor.description:
-                    cursor.fetchall()
-
-
-@cache
-def statements_of_a_cycle() -> list[list[Statement]]:
-    """Return what one cycle executes, by transaction: each begins with the lock of the lease."""
-    transactions: list[list[Statement]] = []
-    run = statements.run
-
-    def run_and_note(here: Any, text: str, parameters: list[Any]) -> Any:
-        if "FOR UPDATE" in text:
-            transactions.append([])
-        transactions[-1].append((_writing_again(text), parameters))
-        return run(here, text, parameters)
-
-    with mock.patch.object(statements, "run", run_and_note):
-        _cycle()
-    return transactions
-
-
-def _writing_again(text: str) -> str:
-    """Let an update find its row although the version is not the one that was read."""
-    head, condition, tail = text.rpartition('"version" = %s')
-    return f'{head}"version" >= %s{tail}' if text.startswith("UPDATE") and condition else text
+_LOCK = "SELECT * FROM controlplane_displaycontrollease WHERE workspace_id = %(desk)s FOR UPDATE"
+_UPDATE = (
+    "UPDATE controlplane_displaycontrollease SET version = version + 1, {}"
+    " WHERE workspace_id = %(desk)s"
+)
+_EVENT = (
+    "INSERT INTO controlplane_controlevent (workspace_id, workspace_slug, what, who, client_id,"
+    " epoch, ended_epoch, reason, note, ip, count, at)"
+    " SELECT %(desk)s, %(slug)s, '{}', 'bench', %(client)s, epoch, {}, '', '', NULL, 1, now()"
+    " FROM controlplane_displaycontrollease WHERE workspace_id = %(desk)s"
+)
+_TAKE = (
+    _LOCK,
+    _UPDATE.format(
+        "epoch = epoch + 1, controller = 'user', holder_id = %(user)s, client_id = %(client)s,"
+        " login = '', acquired_at = now(), renewed_at = now(), kept_at = now(),"
+        " expires_at = now() + interval '300 s', ended_at = NULL, ended_reason = '', ended_by = '',"
+        " ended_note = ''"
+    ),
+    _EVENT.format("acquired", "NULL"),
+)
+_RENEW = (
+    _LOCK,
+    _UPDATE.format(
+        "expires_at = now() + interval '300 s', renewed_at = now(), renewals = renewals + 1"
+    ),
+)
+_GIVE_BACK = (
+    _LOCK,
+    _UPDATE.format("controller = 'none', ended_at = now(), ended_reason = 'released'"),
+    _EVENT.format("released", "epoch"),
+)
 
 
 @cache
