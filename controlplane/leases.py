@@ -17,7 +17,7 @@ the longest hold, for no lease is extended beyond it. A closed lease can be had 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -156,20 +156,15 @@ def acquire(
     Without ``epoch`` it is a deliberate click. Raises NotPermitted, or Refused with ``held``,
     ``held_elsewhere``, ``display_not_enabled``, ``closed``, or for renewals why that epoch ended.
     """
-    refusal: Refused | None = None
-    with _deciding(workspace) as case:
-        try:
-            _check_permission(case, holder)
-            if epoch is None:
-                _take(case, holder, ttl, move)
-            else:
-                _renew(case, holder, ttl, epoch)
-        except Refused as error:
-            refusal = error
-            _note_refusal(case, holder, error.code)
-    if refusal:
-        raise refusal
-    return case.lease
+
+    def decide(case: _Case) -> None:
+        _check_permission(case, holder)
+        if epoch is None:
+            _take(case, holder, ttl, move)
+        else:
+            _renew(case, holder, ttl, epoch)
+
+    return _decide(workspace, holder, decide)
 
 
 def release(
@@ -179,18 +174,16 @@ def release(
 
     Raises Refused (``held``, ``held_elsewhere``) where another holder has control.
     """
-    refusal: Refused | None = None
-    with _deciding(workspace) as case:
+
+    def decide(case: _Case) -> None:
         is_over = epoch is not None and epoch != case.lease.epoch
-        if case.is_held and not is_over:
-            if _is_holder(case.lease, holder):
-                _end(case, EndReason.RELEASED, by=holder.name, ip=holder.ip)
-            else:
-                refusal = Refused(_held_code(case.lease, holder))
-                _note_refusal(case, holder, refusal.code)
-    if refusal:
-        raise refusal
-    return case.lease
+        if not case.is_held or is_over:
+            return
+        if not _is_holder(case.lease, holder):
+            raise Refused(_held_code(case.lease, holder))
+        _end(case, EndReason.RELEASED, by=holder.name, ip=holder.ip)
+
+    return _decide(workspace, holder, decide)
 
 
 def keep(workspace: Workspace, holder: Holder, *, epoch: int, ttl: float) -> DisplayControlLease:
@@ -199,27 +192,20 @@ def keep(workspace: Workspace, holder: Holder, *, epoch: int, ttl: float) -> Dis
     Raises NotPermitted, or Refused, as a renewal does, where ``epoch`` is not, or no longer, this
     holder's.
     """
-    refusal: Refused | None = None
-    with _deciding(workspace) as case:
-        try:
-            _keep(case, holder, epoch, ttl)
-        except Refused as error:
-            refusal = error
-            _note_refusal(case, holder, error.code)
-    if refusal:
-        raise refusal
-    return case.lease
+
+    def decide(case: _Case) -> None:
+        _check_holds(case, holder, epoch)
+        _check_permission(case, holder)  # it extends the lease, as a renewal does
+        case.lease.kept_at = case.now
+        _extend(case, ttl)
+        _note_by(case, holder, What.KEPT, "")
+
+    return _decide(workspace, holder, decide)
 
 
 def check_holder(workspace: Workspace, holder: Holder, *, epoch: int) -> None:
     """Raise Refused, as a renewal would, where ``epoch`` is not, or no longer, this holder's."""
-    refusal: Refused | None = None
-    with _deciding(workspace) as case:
-        if not _holds(case, holder, epoch):
-            refusal = _why_ended(case, holder, epoch)
-            _note_refusal(case, holder, refusal.code)
-    if refusal:
-        raise refusal
+    _decide(workspace, holder, lambda case: _check_holds(case, holder, epoch))
 
 
 def hand_over(
@@ -339,6 +325,22 @@ def without_access(candidates: Iterable[DisplayControlLease]) -> list[DisplayCon
 
 
 # --- Deciding -------------------------------------------------------------------------------------
+def _decide(
+    workspace: Workspace, holder: Holder, decide: Callable[[_Case], None]
+) -> DisplayControlLease:
+    """Decide what is asked for; a refusal is counted with it, and raised after the commit."""
+    refusal: Refused | None = None
+    with _deciding(workspace) as case:
+        try:
+            decide(case)
+        except Refused as error:
+            refusal = error
+            _note_refusal(case, holder, error.code)
+    if refusal:
+        raise refusal
+    return case.lease
+
+
 @contextmanager
 def _deciding(workspace: Workspace) -> Iterator[_Case]:
     """Lock the row, read clock and workspace after the wait, record an expiry; write at the end."""
@@ -417,13 +419,9 @@ def _check_open(case: _Case) -> None:
         raise Refused("closed", case.lease.closed_by)
 
 
-def _keep(case: _Case, holder: Holder, epoch: int, ttl: float) -> None:
+def _check_holds(case: _Case, holder: Holder, epoch: int) -> None:
     if not _holds(case, holder, epoch):
         raise _why_ended(case, holder, epoch)
-    _check_permission(case, holder)  # it extends the lease, as a renewal does
-    case.lease.kept_at = case.now
-    _extend(case, ttl)
-    _note_by(case, holder, What.KEPT, "")
 
 
 def _take(case: _Case, holder: Holder, ttl: float, move: bool) -> None:

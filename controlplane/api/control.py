@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from django.conf import settings
@@ -65,12 +67,8 @@ def acquire(request: HttpRequest, slug: str, body: schemas.AcquireBody) -> Json:
     ttl = _ttl(body.ttl_seconds)
     viewer = Viewer(user_of(request), body.client_id, can)
     holder = holder_of(request, body.client_id)
-    try:
+    with _telling_refusals(workspace, viewer):
         leases.acquire(workspace, holder, ttl=ttl, epoch=body.epoch, move=body.move)
-    except leases.NotPermitted:
-        raise Forbidden("forbidden", "You may watch this workspace, but not control it.") from None
-    except leases.Refused as refusal:
-        raise refused(refusal, workspace, viewer) from None
     renew_after = settings.DISPLAY.renew_after_seconds(ttl)
     return {
         **control_of(workspace, viewer),
@@ -89,10 +87,8 @@ def release(request: HttpRequest, slug: str, body: schemas.ReleaseBody) -> Json:
     if body.force:
         _force_release(request, workspace, viewer, body)
         return control_of(workspace, viewer)
-    try:
+    with _telling_refusals(workspace, viewer):
         leases.release(workspace, holder_of(request, body.client_id), epoch=body.epoch)
-    except leases.Refused as refusal:
-        raise refused(refusal, workspace, viewer) from None
     return control_of(workspace, viewer)
 
 
@@ -126,10 +122,8 @@ def keep(request: HttpRequest, slug: str, body: schemas.KeepBody) -> Json:
     """Keep control although it is about to end by a limit: the limits count anew."""
     workspace, can = find(request, slug)
     viewer, ttl = Viewer(user_of(request), body.client_id, can), _ttl(body.ttl_seconds)
-    try:
+    with _telling_refusals(workspace, viewer):
         leases.keep(workspace, holder_of(request, body.client_id), epoch=body.epoch, ttl=ttl)
-    except leases.Refused as refusal:
-        raise refused(refusal, workspace, viewer) from None
     return control_of(workspace, viewer)
 
 
@@ -141,12 +135,10 @@ def ask(request: HttpRequest, slug: str, body: schemas.RequestBody) -> Json:
     if kind_of(request) != Controller.USER:
         raise Forbidden("wrong_controller", "Only people ask for control; an agent takes turns.")
     if not can.control:
-        raise Forbidden("forbidden", "You may watch this workspace, but not control it.")
+        raise _only_watches()
     viewer = Viewer(user_of(request), body.client_id, can)
-    try:
+    with _telling_refusals(workspace, viewer):
         handovers.ask(workspace, holder_of(request, body.client_id), body.message.strip())
-    except leases.Refused as refusal:
-        raise refused(refusal, workspace, viewer) from None
     return control_of(workspace, viewer)
 
 
@@ -163,7 +155,7 @@ def answer(request: HttpRequest, slug: str, body: schemas.AnswerBody) -> Json:
     """Hand control over to who has asked, or keep it."""
     workspace, can = find(request, slug)
     viewer = Viewer(user_of(request), body.client_id, can)
-    try:
+    with _telling_refusals(workspace, viewer):
         handovers.answer(
             workspace,
             holder_of(request, body.client_id),
@@ -172,8 +164,6 @@ def answer(request: HttpRequest, slug: str, body: schemas.AnswerBody) -> Json:
             accept=body.accept,
             ttl=settings.DISPLAY.lease_seconds,
         )
-    except leases.Refused as refusal:
-        raise refused(refusal, workspace, viewer) from None
     return control_of(workspace, viewer)
 
 
@@ -191,6 +181,21 @@ def control_of(workspace: Workspace, viewer: Viewer) -> Json:
     if view is None:  # it has been removed since it was found
         raise WorkspaceNotFound(workspace.slug)
     return presenters.control(view, viewer)
+
+
+@contextmanager
+def _telling_refusals(workspace: Workspace, viewer: Viewer) -> Iterator[None]:
+    """Turn what leases.py refuses into an answer: 403, or 409 with the lease as it is."""
+    try:
+        yield
+    except leases.NotPermitted:
+        raise _only_watches() from None
+    except leases.Refused as refusal:
+        raise refused(refusal, workspace, viewer) from None
+
+
+def _only_watches() -> Forbidden:
+    return Forbidden("forbidden", "You may watch this workspace, but not control it.")
 
 
 def refused(refusal: leases.Refused, workspace: Workspace, viewer: Viewer) -> LeaseRefused:

@@ -9,7 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.http import HttpResponse
 
-from controlplane.models import ControlRequest, Workspace
+from controlplane.models import ControlRequest, Workspace, WorkspaceGrant
 from tests.integration.people import OTHER_TAB, Browser
 
 CONTROL = "/api/workspaces/desk/display/control"
@@ -110,6 +110,12 @@ def test_a_limit_is_told_and_put_off(holder: Browser) -> None:
 def test_keeping_what_one_has_not_is_refused(holder: Browser, asker: Browser) -> None:
     assert_refused(call(asker, "keep", epoch=1), 409, "held")
     assert_refused(call(holder, "keep", epoch=1), 409, "held_elsewhere")
+
+
+def test_keeping_without_the_permission_any_more_is_refused(holder: Browser) -> None:
+    WorkspaceGrant.objects.update(role="observer")  # no signal has ended the lease
+    body = {"client_id": "this-tab-0001", "epoch": 1}
+    assert_refused(holder.post(f"{CONTROL}/keep", body), 403, "forbidden")
 
 
 # --- Closing --------------------------------------------------------------------------------------
