@@ -188,6 +188,33 @@ def test_several_ask_and_the_first_is_answered_first(
     expect(asker.status).to_have_text("You are watching. mary has control.")
 
 
+def test_a_click_that_was_meant_for_who_has_just_gone_hands_control_to_nobody(
+    holder: Tab, asker: Tab, server: LiveServer, person: MakePerson
+) -> None:
+    server.manage("shell", "-c", ADD_MANAGER)
+    ask(asker)
+    mary = person("mary", server).open("desk-1")
+    ask(mary)
+    expect(bar_of(holder)).to_contain_text("1 more asks for it.")
+    answers: list[str] = []
+    holder.page.on("request", lambda each: answers.append(each.url) if "answer" in each.url else 0)
+    holder.page.evaluate(  # a click at the very moment in which the bar names somebody else
+        "() => { window.clicked = new Promise((done) => new MutationObserver((_, own) => {"
+        " if (!asks.textContent.startsWith('mary')) return;"
+        " own.disconnect(); document.querySelector('[data-act=hand]').click();"
+        " done(performance.now());"
+        "}).observe(asks, {childList: true})) }"
+    )
+    asker.button("Withdraw").click()
+    clicked_at = holder.page.evaluate("window.clicked")
+    with holder.page.expect_request("**/healthz"):
+        holder.page.evaluate("fetch('/healthz')")
+    assert answers == [], "an answer would have been sent before that"
+    holder.page.wait_for_function("(at) => performance.now() > at + 1000", arg=clicked_at)
+    holder.button("Hand over").click()
+    expect(mary.status).to_have_text("You have control.")
+
+
 def test_two_tabs_of_the_asker_and_only_the_one_that_asked_gets_control(
     holder: Tab, server: LiveServer, person: MakePerson
 ) -> None:
