@@ -6,7 +6,8 @@
 # What is decided in the database is decided on SQLite as on PostgreSQL.
 # What needs servers and desktops decides nothing there.
 ELSEWHERE := stream event_streams token_streams flow upstream real_desktops start_desktop container
-ELSEWHERE += readyz support_tcp_proxy moving ratelimits two_servers lease_storm outages
+ELSEWHERE += long_polls readyz support_tcp_proxy moving ratelimits two_servers lease_storm outages real_screenshots
+ELSEWHERE += webhook_outages client
 ON_BOTH_DATABASES := $(filter-out $(ELSEWHERE:%=tests/integration/test_%.py),$(wildcard tests/integration/test_*.py))
 
 PYTHON_TOOL := .venv/bin/python -m
@@ -17,7 +18,7 @@ help:
 	@echo "make run      two demo desktops and the server on http://localhost:8000 (PORT= to change)"
 	@echo "make test     all tests"
 	@echo "make lint     all linters"
-	@echo "make bench    measure beside websockify and a C relay; writes docs/benchmarks.md"
+	@echo "make bench    measure beside websockify, noVNC's page and a C relay; writes docs/benchmarks.md"
 	@echo "make install  a production server: virtualenv, noVNC, collected static files"
 
 setup:
@@ -29,8 +30,13 @@ run:
 
 test: setup
 	node --test $(wildcard tests/js/*.test.js)
-	$(PYTHON_TOOL) pytest --database sqlite -n 2 $(ON_BOTH_DATABASES)
+ifdef ARGS
 	$(PYTHON_TOOL) pytest $(ARGS)
+else
+	$(PYTHON_TOOL) pytest --database sqlite -n 2 $(ON_BOTH_DATABASES)
+	$(PYTHON_TOOL) pytest -n 3 --dist loadfile tests/unit tests/integration
+	$(PYTHON_TOOL) pytest -n 3 --dist worksteal tests/e2e
+endif
 
 lint: setup
 	$(PYTHON_TOOL) ruff check
@@ -44,8 +50,9 @@ lint: setup
 bench: setup
 	@exec setpriv --pdeathsig TERM -- $(PYTHON_TOOL) bench $(ARGS)
 
-# With `make run` going on in another terminal.
-screenshots:
+# The page in each of its states, then, with `make run` going on in another terminal, the rest.
+screenshots: setup
+	$(PYTHON_TOOL) pytest -n 2 tests/e2e/picture_states.py $(ARGS)
 	.venv/bin/python scripts/take_screenshots.py --url http://localhost:$(or $(PORT),8000)
 
 install:

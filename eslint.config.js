@@ -15,7 +15,7 @@ export default [
   { ignores: ["node_modules/", "var/", ".venv/"] },
   js.configs.recommended,
   {
-    files: ["static/controlplane/*.js"],
+    files: ["static/controlplane/*.js", "bench/*.js"],
     languageOptions: { globals: globals.browser },
     rules,
   },

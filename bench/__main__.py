@@ -13,8 +13,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from bench import bars, report
+from bench.agents import agents
 from bench.authority import authority
 from bench.bars import BARS, Results, Verdict
+from bench.browser import browser
 from bench.busy import busy
 from bench.contenders import Site
 from bench.control import control
@@ -30,6 +32,8 @@ PARTS: dict[str, Callable[[Round], None]] = {
     "stall": stall,
     "control": control,
     "authority": authority,
+    "agents": agents,
+    "browser": browser,
 }
 OPEN_FILES = 4096  # two for each session in the server, and one here
 

@@ -119,6 +119,17 @@ _GIVE_BACK = (
 )
 
 
+def add_desktop(facts: tuple[str, str, str]) -> str:
+    """Add a workspace (slug, upstream, password) for the operator; return the session's key."""
+    user, key = login()
+    slug, upstream, password = facts
+    added = Workspace.objects.create(
+        slug=slug, name=slug, upstream_url=upstream, vnc_password=password
+    )
+    WorkspaceGrant.objects.create(workspace=added, user=user, role=Role.OPERATOR)
+    return key
+
+
 @cache
 def add_workspaces(count: int) -> list[str]:
     """Return so many workspaces for tabs to have control of; made once."""
@@ -132,7 +143,7 @@ def add_workspaces(count: int) -> list[str]:
 
 def main() -> None:
     """Answer until standard input ends."""
-    known = (mint, acquire, force_release, cycles, bare_cycles, add_workspaces)
+    known = (mint, acquire, force_release, cycles, bare_cycles, add_workspaces, add_desktop)
     calls = {call.__name__: call for call in known}
     for line in sys.stdin:
         name, argument = json.loads(line)

@@ -17,7 +17,9 @@ UVICORN, DAPHNE = "desktopctl, uvicorn", "desktopctl, Daphne"
 WEBSOCKIFY, SOCAT, DIRECT = "websockify", "socat (plain C relay)", "no bridge"
 CONTENDERS = (UVICORN, DAPHNE, WEBSOCKIFY, SOCAT, DIRECT)
 SERVICE, BARE = "leases.py", "bare psycopg"
+STOCK = "noVNC on websockify"
 LEASE_CONTENDERS = (UVICORN, SERVICE, BARE)
+BROWSER_CONTENDERS = (UVICORN, STOCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,17 @@ RENEWALS = Measure("many tabs renew at once", "per second", 1)
 RENEWAL_P99 = Measure("many tabs renew at once: a renewal, p99", "ms", 1)
 RENEWAL_CPU = Measure("as many tabs, each renewing every 120 s: CPU of a core", "%", 2)
 LEASE_MEASURES = (CYCLES, RENEWALS, RENEWAL_P99, RENEWAL_CPU)
+TOLD = Measure("“Take control” → a waiting agent is told, p95", "ms", 1)
+WAITING_MEMORY = Measure("memory of an agent that waits", "KiB PSS", 1)
+WAITING_CPU = Measure("all those who wait: CPU of a core", "%", 1)
+AGENT_MEASURES = (TOLD, WAITING_MEMORY, WAITING_CPU)
+OPEN = Measure("page open → first frame, p50", "ms")
+OPEN_FIRST = Measure("page open → first frame, nothing cached, p50", "ms")
+KEY = Measure("key → pixel, p50", "ms", 1)
+KEY_P95 = Measure("key → pixel, p95", "ms", 1)
+BACK = Measure("drop → live again, p50", "ms")
+BACK_P95 = Measure("drop → live again, p95", "ms")
+BROWSER_MEASURES = (OPEN, OPEN_FIRST, KEY, KEY_P95, BACK, BACK_P95)
 MEASURES = (
     *(THROUGHPUT, CPU, TRIP_P50, TRIP_P99, TRIP_APART, MEMORY, DIALS),
     *(UPDATE_P99, UPDATE_ADDED, POINTER_P99, POINTER_ADDED),
@@ -176,4 +189,9 @@ BARS = (
     Bar(REVOKE, UVICORN, 100),
     Bar(REVOKE_LOST, UVICORN, 1500),
     Bar(CYCLES, SERVICE, 0.5, at_least=True, other=BARE),
+    Bar(OPEN, UVICORN, 1.2, other=STOCK),
+    Bar(OPEN_FIRST, UVICORN, 1.2, other=STOCK),
+    Bar(KEY, UVICORN, 1.05, other=STOCK),
+    Bar(BACK, UVICORN, 1000),
+    Bar(BACK_P95, UVICORN, 3000),
 )

@@ -90,6 +90,8 @@ class Site:
         _, flood_port = self.hostile.hear()
         self.database: Database = Databases("postgres", postgres, self._directory).fresh()
         self._populate(flood_port)
+        # As in production: hashed names, compressed.
+        self.server().manage("collectstatic", "--noinput", "--verbosity", "0")
         settings = {**os.environ, **_ENVIRONMENT, "DATABASE_URL": self.database.url}
         self.backstage = Helper("manage.py", "shell", "-v", "0", "-c", _BACKSTAGE, env=settings)
         self._stack.callback(self.backstage.stop)
@@ -103,7 +105,8 @@ class Site:
 
     def server(self) -> LiveServer:
         """Return a server of the product on the site's database, not yet started."""
-        return LiveServer(self.new_directory(), self.database.url, **_ENVIRONMENT)
+        settings = {**_ENVIRONMENT, "STATIC_ROOT": self._directory / "static"}
+        return LiveServer(self.new_directory(), self.database.url, **settings)
 
     def new_directory(self) -> Path:
         """Return a directory of one's own."""

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from bench import bars, chart
 from bench.bars import (
+    AGENT_MEASURES,
     BARS,
+    BROWSER_CONTENDERS,
+    BROWSER_MEASURES,
     CONTENDERS,
     LEASE_CONTENDERS,
     LEASE_MEASURES,
@@ -21,7 +24,11 @@ from bench.bars import (
 )
 from bench.rounds import Sizes
 
-CHARTED = (bars.THROUGHPUT, bars.TRIP_P50, bars.CPU, bars.MEMORY, bars.DIALS)
+CHARTED = (
+    *(bars.THROUGHPUT, bars.TRIP_P50, bars.CPU, bars.MEMORY, bars.DIALS),
+    *(bars.OPEN, bars.OPEN_FIRST, bars.KEY),
+)
+CHARTED_CONTENDERS = (*CONTENDERS, bars.STOCK)
 IMAGE = "images/benchmarks.svg"
 
 _TEMPLATE = Path(__file__).with_name("page.md")
@@ -43,7 +50,7 @@ def write(run: Run, directory: Path) -> Path:
     page, image = directory / "benchmarks.md", directory / IMAGE
     image.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(render(run), encoding="utf-8")
-    image.write_text(chart.draw(run.results, CHARTED, CONTENDERS), encoding="utf-8")
+    image.write_text(chart.draw(run.results, CHARTED, CHARTED_CONTENDERS), encoding="utf-8")
     return page
 
 
@@ -66,6 +73,12 @@ def render(run: Run) -> str:
         leases=_figures(run.results, LEASE_MEASURES, LEASE_CONTENDERS),
         cycles=sizes.cycles,
         tabs=sizes.tabs,
+        agents=_figures(run.results, AGENT_MEASURES, (bars.UVICORN,)),
+        waiting=sizes.waiting,
+        browser=_figures(run.results, BROWSER_MEASURES, BROWSER_CONTENDERS),
+        visits=sizes.visits,
+        keys=sizes.keys,
+        drops=sizes.drops,
         surroundings=table(["", ""], {**run.machine, **run.versions}.items()),
     )
 

@@ -25,6 +25,10 @@ class Sizes:
     lost_notices: int = 5
     cycles: int = 100  # acquire, renew, release
     tabs: int = 200
+    waiting: int = 500  # agents
+    visits: int = 8  # to a page, and as many first ones
+    keys: int = 60
+    drops: int = 20
 
 
 QUICK = Sizes(
@@ -38,6 +42,10 @@ QUICK = Sizes(
     lost_notices=2,
     cycles=20,
     tabs=40,
+    waiting=50,
+    visits=2,
+    keys=10,
+    drops=5,
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -10,12 +11,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench.contenders import Site
-from tests.support.processes import program
+from tests.support.processes import ROOT, program
 
 PACKAGES = (
     *("Django", "channels", "uvicorn", "daphne", "uvloop"),
     *("websockets", "psycopg", "websockify", "numpy"),
 )
+
+NOVNC_PACKAGE = ROOT / "node_modules/@novnc/novnc/package.json"
 
 
 def machine() -> dict[str, str]:
@@ -35,18 +38,21 @@ def versions(site: Site) -> dict[str, str]:
     return {
         "Python": platform.python_version(),
         **{name: version(name) for name in PACKAGES},
-        "socat": socat_version(),
+        "socat": version_of("socat", "-V", "socat"),
+        "noVNC": str(json.loads(NOVNC_PACKAGE.read_text())["version"]),
+        "Chromium": version_of("chromium", "--version", "chromium"),
+        "x11vnc": version_of("x11vnc", "-version", "x11vnc"),
         "PostgreSQL": postgres,
     }
 
 
-def socat_version() -> str:
-    """Return what socat says of itself."""
+def version_of(name: str, option: str, package: str) -> str:
+    """Return the first number with a dot that a program says of itself."""
     done = subprocess.run(
-        [program("socat", "socat"), "-V"], capture_output=True, text=True, check=True
+        [program(name, package), option], capture_output=True, text=True, check=True
     )
-    found = re.search(r"version (\S+)", done.stdout)
-    return found[1] if found else "unknown"
+    found = re.search(r"\d+\.[\d.]+\d", done.stdout)
+    return found[0] if found else "unknown"
 
 
 def first_match(pattern: str, file: str) -> str:

@@ -11,10 +11,12 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.db.models import (
     BooleanField,
+    Case,
     Exists,
     ExpressionWrapper,
     Q,
     QuerySet,
+    When,
 )
 from django.db.models.functions import Now
 from django.utils.crypto import constant_time_compare, salted_hmac
@@ -51,17 +53,16 @@ def permissions(user: User, workspace: Workspace) -> Permissions:
 def permissions_now(user_id: int, workspace_id: int) -> Permissions:
     """Return the same by keys, the account itself read now as well; nothing for one that is gone.
 
-    Each decision about a lease asks for it: two short statements, for most people.
+    Each decision about a lease asks for it: one short statement, for most people.
     """
-    user = _ACCOUNT.first(user_id)
+    user = _ACCOUNT.first(user_id, workspace_id)
     if user is None:
         return NONE
     if user.has_token:
         return permission_table([user], [workspace_id])[user_id, workspace_id]
     if user.is_superuser or not user.is_active:
         return _without_grant(user)
-    roles = [_OF_ROLE[Role(each.role)] for each in _GRANTS.all(user_id, workspace_id)]
-    return max(roles, key=_RANK.index, default=NONE)
+    return _OF_ROLE[Role(user.best_role)] if user.best_role else NONE
 
 
 def permissions_of(user: User, workspace_ids: Iterable[int]) -> dict[int, Permissions]:
@@ -136,18 +137,24 @@ def _tokens_of(users: Iterable[User]) -> QuerySet[Any]:
 
 
 _Membership: Any = User.groups.through
+
+
+def _best_role(user: int, workspace: int) -> QuerySet[WorkspaceGrant, Any]:
+    mine = Q(user=user) | Q(group__in=_Membership.objects.filter(user=user).values("group"))
+    rank = Case(*(When(role=role, then=place) for place, role in enumerate(_OF_ROLE)))
+    best_first = WorkspaceGrant.objects.filter(mine, workspace=workspace).order_by(rank.desc())
+    return best_first.values("role")[:1]
+
+
 _ACCOUNT: Select[Any] = Select(
-    lambda pk: (
+    lambda pk, workspace: (
         User.objects.filter(pk=pk)
         .only("is_active", "is_superuser")
-        .annotate(has_token=Exists(ApiToken.objects.filter(account=pk)))
+        .annotate(
+            has_token=Exists(ApiToken.objects.filter(account=pk)),
+            best_role=_best_role(pk, workspace),
+        )
     )
-)
-_GRANTS = Select(
-    lambda user, workspace: WorkspaceGrant.objects.filter(
-        Q(user=user) | Q(group__in=_Membership.objects.filter(user=user).values("group")),
-        workspace=workspace,
-    ).only("role")
 )
 
 

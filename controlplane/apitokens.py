@@ -20,12 +20,13 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 from django.utils.text import slugify
 
-from controlplane import access
-from controlplane.models import ApiToken, Scope, Workspace
+from controlplane import access, events
+from controlplane.models import ApiToken, ControlEvent, DisplayControlLease, Scope, Workspace
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "dctl_"  # so that scanners, and people, can tell what has leaked
+LINK_PREFIX = PREFIX + "link_"
 USE_IS_NOTED_EVERY = timedelta(minutes=1)
 _SECRET_BYTES = 32
 
@@ -68,14 +69,14 @@ def issue(token: ApiToken) -> str:
     """Save a new row, with an account of its own, and return the text that its program sends."""
     text = PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
     with transaction.atomic():
-        token.account = _account(token.name)
+        token.account = make_account(token.name)
         token.digest = digest(text)
         token.save(force_insert=True)
     logger.info("API token %s made (%s)", token.name, token.scopes)
     return text
 
 
-def _account(name: str) -> User:
+def make_account(name: str) -> User:
     """Make the account that the streams and leases of a token belong to; nobody can log in."""
     username = f"token-{slugify(name)[:40]}-{secrets.token_hex(4)}"
     account = User(username=username, first_name=name)
@@ -86,7 +87,17 @@ def _account(name: str) -> User:
 
 def digest(text: str) -> str:
     """Return what is kept of a token."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256((_SALT_OF_LINKS * is_of_link(text) + text).encode()).hexdigest()
+
+
+def is_of_link(text: str) -> bool:
+    """Whether it reads like the bearer of a control link."""
+    return text.startswith(LINK_PREFIX)
+
+
+# A server of the version before, beside us in an upgrade, must not find one: it would take it for a
+# program's, and in any tab.
+_SALT_OF_LINKS = "control link "
 
 
 def find(text: str) -> ApiToken | None:
@@ -125,9 +136,37 @@ def reach(token: ApiToken) -> list[str] | None:
     return sorted(workspace.slug for workspace in token.workspaces.all())
 
 
-def revoke(token: ApiToken) -> None:
-    """End a token for good: its leases now, its streams within seconds (signals.py, watch.py)."""
+@transaction.atomic
+def revoke(token: ApiToken, *, by: str = "", ip: str | None = None) -> bool:
+    """End a token for good: its leases now, its streams within seconds (signals.py, watch.py).
+
+    Returns whether it had not been ended before. The end of a control link is an event.
+    """
+    if ApiToken.objects.select_for_update().get(pk=token.pk).revoked_at:
+        return False
     token.revoked_at = Now()
     token.save(update_fields=["revoked_at"])
     token.refresh_from_db(fields=["revoked_at"])
+    if token.is_link:
+        record(token, ControlEvent.What.LINK_REVOKED, who=by, ip=ip)
     logger.info("API token %s revoked", token.name)
+    return True
+
+
+def record(
+    token: ApiToken, what: ControlEvent.What, *, who: str, client_id: str = "", ip: str | None
+) -> None:
+    """Append an event about a control link to those of its workspace."""
+    for lease in DisplayControlLease.objects.select_related("workspace").filter(
+        workspace__in=token.workspaces.all()
+    ):
+        events.record(
+            lease.workspace,
+            what,
+            at=Now(),
+            epoch=lease.epoch,
+            who=who,
+            client_id=client_id,
+            note=token.name,
+            ip=ip,
+        )

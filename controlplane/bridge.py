@@ -228,9 +228,10 @@ class Pulse:
 class Bridge:
     """Carries one stream. It is its upstream's Receiver; the consumer feeds and drains it.
 
-    ``notify`` is given text for the page (pings, ``clipboard_too_large``), ``fail`` what must end
-    the stream although its tasks are stuck; neither may block. ``acknowledges`` says that the
-    browser answers pings and the server tells nothing of how far it has read (backlog.py).
+    ``notify`` is given text for the page (pings, ``clipboard_too_large``, ``clipboard_refused``),
+    ``fail`` what must end the stream although its tasks are stuck; neither may block.
+    ``acknowledges`` says that the browser answers pings and the server tells nothing of how far it
+    has read (backlog.py).
     """
 
     def __init__(
@@ -296,6 +297,9 @@ class Bridge:
     def _pass_input(self, message: KeyEvent | PointerEvent | ClientCutText) -> None:
         if not self._gate.is_open:
             self.refused_input += 1
+            return
+        if isinstance(message, ClientCutText) and not self._gate.accepts_clipboard:
+            self._notify({"type": "clipboard_refused"})
             return
         if self._input.held.is_full and isinstance(message, KeyEvent) and message.down:
             raise ProtocolError("more keys are down than a keyboard has")

@@ -10,7 +10,7 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as CheckWarning
 from django.db import DatabaseError
 
-from controlplane.models import Workspace
+from controlplane.models import Webhook, Workspace
 
 
 @register(Tags.staticfiles)
@@ -36,13 +36,15 @@ def secrets_are_readable(
         return []
     try:
         unreadable = [each.slug for each in Workspace.objects.all() if each.unreadable_secrets]
+        webhooks = [each for each in Webhook.objects.all() if not each.is_secret_readable]
+        unreadable += [f"webhook {each.name}" for each in webhooks]
     except DatabaseError:
         return []  # not migrated, or away: other checks and commands say so
     if not unreadable:
         return []
     return [
         CheckWarning(
-            f"The stored secrets of {len(unreadable)} workspace(s) cannot be read: "
+            f"The stored secrets of {len(unreadable)} workspace(s) or webhook(s) cannot be read: "
             f"{', '.join(unreadable)}.",
             hint="Put the former SECRET_KEY into SECRET_KEY_FALLBACKS and run: "
             "manage.py reencrypt; or set them anew.",

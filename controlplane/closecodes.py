@@ -10,6 +10,7 @@ from enum import IntEnum, StrEnum
 from controlplane.exceptions import (
     ControlPlaneError,
     CredentialsRefused,
+    DisplayHidden,
     DisplayMissing,
     ProtocolError,
     StreamForbidden,
@@ -66,6 +67,7 @@ _CODE_OF_ERROR: tuple[tuple[type[ControlPlaneError], CloseCode], ...] = (
     (TokenRefused, CloseCode.TOKEN),
     (StreamForbidden, CloseCode.FORBIDDEN),
     (DisplayMissing, CloseCode.MISSING),
+    (DisplayHidden, CloseCode.HIDDEN),
     (TooManyStreams, CloseCode.TOO_MANY),
     (CredentialsRefused, CloseCode.CREDENTIALS),
     (UpstreamTimeout, CloseCode.UPSTREAM_TIMEOUT),

@@ -5,6 +5,7 @@ A bad value stops the start with a message that names the setting.
 
 from __future__ import annotations
 
+import re
 import ssl
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -85,6 +86,25 @@ def split_url(name: str, url: str, *schemes: str) -> SplitResult:
         starts = " or ".join(f"{scheme}://" for scheme in schemes)
         raise ConfigError(name, f"must be an address that starts with {starts}")
     return parts
+
+
+def parse_origin(name: str, url: str) -> str:
+    """Return an origin of setting ``name`` as browsers write it; ConfigError for anything more.
+
+    It goes into headers: nothing but a scheme, a host and a port may be in it.
+    """
+    match = _ORIGIN.fullmatch(url.strip().rstrip("/").lower())
+    if not match:
+        raise ConfigError(name, "must be origins such as https://platform.example, without a path")
+    scheme, host, port = match["scheme"], match["host"], int(match["port"] or 0)
+    is_default = port in {0, _DEFAULT_PORTS[scheme]}
+    return f"{scheme}://{host}" if is_default else f"{scheme}://{host}:{port}"
+
+
+_ORIGIN = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?"
+)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def load(env: Env) -> DisplaySettings:

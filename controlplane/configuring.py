@@ -22,6 +22,9 @@ DEFAULTS: Mapping[str, Any] = {
     "enabled": True,
     "idle_seconds": None,
     "max_hold_seconds": None,
+    "parked_seconds": None,
+    "accepts_clipboard": True,
+    "agents_see_people": False,
 }
 """What a workspace has that is said nothing else of; its name is then its slug."""
 

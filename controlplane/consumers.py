@@ -7,6 +7,7 @@ message and handles them one by one, so that a slow one would delay a revocation
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from typing import Any
@@ -34,7 +35,7 @@ from controlplane.presenters import Json
 from controlplane.rfb.handshake import BrowserHandshake
 from controlplane.tokens import Admission
 from controlplane.upstream import Upstream
-from controlplane.verdicts import PROCESS, Cause, Question, Seen, Verdict
+from controlplane.verdicts import PROCESS, SERVER, Cause, Question, Seen, Verdict
 from controlplane.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
@@ -135,7 +136,7 @@ class Stream:
         self._driven_epoch: int | None = None
         self._claimed_epoch: int | None = None
         self._waits = False  # control is ours, but the previous controller has not let go yet
-        self._control: Json | None = None
+        self._control = ""  # as text: as a dict it would cost each idle stream two KiB more
         self._seen: Seen | None = None
         self._upstream: Upstream | None = None
         self._handshake: BrowserHandshake | None = None
@@ -441,6 +442,7 @@ class Stream:
             return self.end(*verdict.end)
         assert verdict.view is not None
         view = verdict.view
+        self._gate.accepts_clipboard = view.lease.workspace.accepts_clipboard
         if verdict.may_drive:
             if not self._gate.allow(
                 read_started=started,
@@ -472,14 +474,16 @@ class Stream:
         changed, self._mode = mode != self._mode, mode
         if changed and mode == "observe":
             self._let_go()  # the deadline may have passed without its timer having run
-        is_first, control = self._control is None, verdict.control or self._control
-        self._control = control
+        is_first = not self._control
+        if verdict.control:
+            self._control = json.dumps(verdict.control, separators=(",", ":"))
         waits = verdict.claims is not None and mode == "observe"
         began_to_wait, self._waits = waits and not self._waits, waits
         self._driven_epoch = view.lease.epoch if mode == "control" else None
         self._answered.set()
         if is_first:
-            self._say({"type": "hello", "mode": mode, "control": control})
+            hello = {"type": "hello", "mode": mode, "control": verdict.control}
+            self._say(hello | {"stream": self._row_id, "server": SERVER})
         elif changed or verdict.control:
             is_over = changed and mode == "observe" and verdict.may_drive
             self._tell_control(mode, self._why_shut if is_over else verdict.cause)
@@ -494,7 +498,7 @@ class Stream:
                 "reason": cause.reason,
                 "by": cause.by,
                 "note": cause.note,
-                "control": self._control,
+                "control": json.loads(self._control),
             }
         )
 

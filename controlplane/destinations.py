@@ -118,7 +118,7 @@ class Destinations:
         Raises UpstreamError (step ``resolve``) where none may.
         """
         addresses = list(found)
-        permitted = [each for each in addresses if self._permits(host, _numeric(each))]
+        permitted = [each for each in addresses if self._permits(host, numeric(each))]
         if not permitted:
             raise _forbidden(f"{host} ({', '.join(dict.fromkeys(addresses))})")
         return permitted
@@ -148,12 +148,12 @@ def _forbidden(what: str) -> UpstreamError:
 
 def _literal(host: str) -> IPv4Address | IPv6Address | None:
     try:
-        return _numeric(host)
+        return numeric(host)
     except ValueError:
         return None
 
 
-def _numeric(text: str) -> IPv4Address | IPv6Address:
+def numeric(text: str) -> IPv4Address | IPv6Address:
     """Return the address, unwrapped where it is an IPv4 address in IPv6 clothes."""
     ip = ip_address(text.partition("%")[0])  # without the zone of a link-local address
     if isinstance(ip, IPv4Address):

@@ -23,6 +23,7 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
+from controlplane import outbox
 from controlplane.models import ControlEvent, Workspace
 from controlplane.statements import Insert
 
@@ -46,7 +47,10 @@ def record(
     note: str = "",
     ip: str | None = None,
 ) -> None:
-    """Append one event; call it inside the transaction of the change."""
+    """Append one event, and what webhooks are to be told of it.
+
+    Call it inside the transaction of the change.
+    """
     values: dict[str, Any] = {
         "workspace_id": workspace.pk,
         "workspace_slug": workspace.slug,
@@ -61,9 +65,10 @@ def record(
         "at": at,
     }
     if isinstance(at, datetime):
-        _INSERT(values)
+        event_id = _INSERT(values)
     else:  # who has no time at hand lets the database say it
-        ControlEvent.objects.create(**values)
+        event_id = ControlEvent.objects.create(**values).pk
+    outbox.put(workspace, what, event_id)
 
 
 _INSERT = Insert(ControlEvent)

@@ -11,16 +11,22 @@ websocket close codes, ``api.py`` to HTTP statuses.
     ├── UpstreamError          the desktop could not be reached or did not behave
     │   ├── UpstreamTimeout    ... in time
     │   └── CredentialsRefused the desktop refused our password
+    ├── PostFailed             what was to be told to another server did not get there
     ├── StreamRefused          a stream may not be opened
     │   ├── TokenRefused       its token is missing, expired, spent or forged
     │   ├── StreamForbidden    its user may not watch (any more)
     │   ├── DisplayMissing     no such workspace, or its display is not enabled
+    │   ├── DisplayHidden      its holder hides the desktop from all who watch
     │   └── TooManyStreams     a limit is reached
     └── RequestRefused         an API call may not be carried out
         ├── Forbidden          the caller lacks the permission
         ├── WorkspaceNotFound  no such workspace, or the caller may not see it
         ├── InvalidRequest     a field of the request is wrong
+        ├── LinkNotFound       this workspace has no such control link
+        ├── LinkRefused        a control link is used, expired, revoked or none
         ├── TooManyRequests    calls come faster than they may
+        ├── DisplayUnreachable the desktop gives no picture
+        ├── ControlUnsettled   control changes faster than a picture is taken
         └── LeaseRefused       the lease's state forbids it
 """
 
@@ -92,6 +98,14 @@ class CredentialsRefused(UpstreamError):
     """The desktop refused our credentials; dialling again would only lock us out."""
 
 
+class PostFailed(ControlPlaneError):
+    """Another server could not be told; ``detail`` names neither its path nor its query."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
 class StreamRefused(ControlPlaneError):
     """A display stream may not be opened; ``detail`` is safe to show to its user."""
 
@@ -110,6 +124,10 @@ class StreamForbidden(StreamRefused):
 
 class DisplayMissing(StreamRefused):
     """There is no such workspace, or its display is not enabled."""
+
+
+class DisplayHidden(StreamRefused):
+    """The holder hides the desktop from all who watch."""
 
 
 class TooManyStreams(StreamRefused):
@@ -151,6 +169,24 @@ class InvalidRequest(RequestRefused):
         self.field = field
 
 
+class LinkNotFound(RequestRefused):
+    """The workspace has no control link of this number."""
+
+    status = 404
+
+    def __init__(self, number: int) -> None:
+        super().__init__("not_found", f"This workspace has no link {number}.")
+
+
+class LinkRefused(RequestRefused):
+    """A control link that has been used, has expired, was revoked, or never was."""
+
+    status = 410
+
+    def __init__(self) -> None:
+        super().__init__("link_ended", "This link has been used or has expired. Ask for a new one.")
+
+
 class TooManyRequests(RequestRefused):
     """Calls come faster than they may; ``retry_after`` says in how many seconds to come back."""
 
@@ -161,6 +197,28 @@ class TooManyRequests(RequestRefused):
     ) -> None:
         super().__init__(code, message or f"Too many calls. Try again in {retry_after} s.")
         self.retry_after = retry_after
+
+
+class DisplayUnreachable(RequestRefused):
+    """The desktop cannot be reached, or gives no picture; the message says at which step."""
+
+    status = 503
+
+    def __init__(self, error: UpstreamError, retry_after: int) -> None:
+        super().__init__("display_unreachable", f"The desktop gives no picture: {error}.")
+        self.retry_after = retry_after
+
+
+class ControlUnsettled(RequestRefused):
+    """Control has changed while a picture was taken, and once more while the next one was."""
+
+    status = 503
+    retry_after = 1
+
+    def __init__(self) -> None:
+        super().__init__(
+            "control_unsettled", "Control changes while the picture is taken; try again shortly."
+        )
 
 
 class LeaseRefused(RequestRefused):

@@ -21,6 +21,7 @@ class Gate:
         self._lease_end = -inf
         self._fence = -inf
         self._last_shut = -inf
+        self.accepts_clipboard = False  # whether an open gate lets texts pass as well as keys
 
     @property
     def is_open(self) -> bool:

@@ -23,13 +23,14 @@ from django.db.models.functions import Now
 
 from controlplane import driving, handovers, leases, presenters, sweeping
 from controlplane.dbthreads import DatabaseThreads
-from controlplane.models import ControlRequest, DisplayStream, Workspace
+from controlplane.models import ControlRequest, DisplayStream, WebhookDelivery, Workspace
 from controlplane.verdicts import PROCESS
 
 logger = logging.getLogger(__name__)
 
 TIDY_SECONDS = 60.0
 KEEP = timedelta(days=1)
+KEEP_DELIVERIES = timedelta(days=30)
 LOST_CODE = 1006  # RFC 6455, 7.4.1: gone without a word
 
 
@@ -135,7 +136,8 @@ def due_for_requests() -> list[int]:
 def tidy() -> None:
     """Close the rows of streams whose process is gone; remove those that are a day old.
 
-    A token is spent for as long as its row is there: a day is more than it lives.
+    A token is spent for as long as its row is there: a day is more than it lives. What webhooks
+    were told is kept for a month.
     """
     stale = Now() - timedelta(seconds=presenters.STALE_STREAM_SECONDS)
     lost = DisplayStream.objects.filter(
@@ -144,6 +146,10 @@ def tidy() -> None:
     lost.update(closed_at=F("stamped_at"), close_code=LOST_CODE)
     DisplayStream.objects.filter(driving_epoch__isnull=True, stamped_at__lt=Now() - KEEP).delete()
     ControlRequest.objects.filter(ended_at__lt=Now() - KEEP).delete()
+    WebhookDelivery.objects.filter(
+        Q(delivered_at__isnull=False) | Q(failed_at__isnull=False),
+        created_at__lt=Now() - KEEP_DELIVERIES,
+    ).delete()
 
 
 @cache

@@ -9,6 +9,8 @@ writes the row and its event together. Nothing is decided on what was read befor
     held  → held (moved)   same user and kind, other client_id, ``move``        epoch + 1
     held  → held           handed over to somebody who has asked for it         epoch + 1
     held  → free           released, expired, idle, max_hold, forced, access_ended
+    held  → parked         a person's end other than by their own release, where an agent waits
+    parked → free          handed back, or freed; for a person it is free anyway
     expired → held         renewed in time, and nobody has held since (resumed) epoch + 1
 
 Expiry is a fact about time: nothing has to run for it to be true. Whoever notices records it. So is
@@ -26,16 +28,18 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Max, QuerySet
+from django.db.models import Case, Max, Q, QuerySet, When
 from django.db.models.functions import Now
 
 from controlplane import access, events
 from controlplane.models import (
+    LIMITS,
     ControlEvent,
     Controller,
     DisplayControlLease,
     DisplayStream,
     EndReason,
+    HandBack,
     Workspace,
 )
 from controlplane.statements import Select, Update
@@ -132,6 +136,48 @@ def database_now(lease: DisplayControlLease) -> datetime:
     return _FRESH.only("pk").get(pk=lease.workspace_id).db_now
 
 
+@dataclass(frozen=True, slots=True)
+class Parking:
+    """Why no agent may have control: whose control ended how, and when."""
+
+    by: str
+    reason: str
+    at: datetime
+
+
+def parking(lease: DisplayControlLease, now: datetime) -> Parking | None:
+    """Return why the workspace is parked at ``now``, also where nobody has noticed the end yet.
+
+    A server of the version before clears nothing: then it is another holder's.
+    """
+    if is_held(lease, now):
+        return None
+    found = _parking(lease)
+    if found is None or found.at < (lease.acquired_at or found.at):
+        return None
+    seconds = lease.workspace.parked_seconds
+    is_over = seconds is not None and now - found.at >= timedelta(seconds=seconds)
+    return None if is_over else found
+
+
+def waiting_first(workspaces: QuerySet[Workspace]) -> QuerySet[Workspace]:
+    """Order by what is waited for: parked ones first, then where an agent asks for a person."""
+    is_over = Q(lease__expires_at__lte=Now()) | Q(lease__ended_at__isnull=False)
+    has_lapsed = is_over & Q(lease__controller=Controller.USER, lease__agent__isnull=False)
+    is_parked = Q(lease__parked_at__isnull=False) | has_lapsed
+    rank = Case(When(is_parked, then=0), When(lease__help_at__isnull=False, then=1), default=2)
+    return workspaces.order_by(rank, "name", "slug")
+
+
+def _parking(lease: DisplayControlLease) -> Parking | None:
+    if lease.parked_at is not None:
+        return Parking(lease.parked_by, lease.parked_reason, lease.parked_at)
+    if lease.controller != Controller.USER or lease.agent_id is None or lease.expires_at is None:
+        return None
+    by = access.display_name(lease.holder) if lease.holder else ""
+    return Parking(by, expiry_reason(lease, lease.workspace), lease.expires_at)
+
+
 def is_held(lease: DisplayControlLease, now: datetime) -> bool:
     """Whether somebody has control at ``now`` (the database's)."""
     return lease.ended_at is None and lease.expires_at is not None and lease.expires_at > now
@@ -154,7 +200,8 @@ def acquire(
     """Take control for ``ttl`` seconds, or renew it where ``epoch`` is given.
 
     Without ``epoch`` it is a deliberate click. Raises NotPermitted, or Refused with ``held``,
-    ``held_elsewhere``, ``display_not_enabled``, ``closed``, or for renewals why that epoch ended.
+    ``held_elsewhere``, ``display_not_enabled``, ``closed``, to an agent ``human_in_control`` and
+    ``parked``, or for renewals why that epoch ended.
     """
 
     def decide(case: _Case) -> None:
@@ -186,6 +233,95 @@ def release(
     return _decide(workspace, holder, decide)
 
 
+def hand_back(
+    workspace: Workspace,
+    person: Holder,
+    outcome: HandBack,
+    *,
+    note: str = "",
+    epoch: int | None = None,
+) -> DisplayControlLease:
+    """Give control, or a parked desktop, back to the agent that waits for it, with the outcome.
+
+    It answers the agent's request for a person as well. Raises NotPermitted where the person may
+    not control, and Refused (``held``, ``held_elsewhere``) where another holder has control, or
+    ``nothing_to_hand_back`` where no agent waits.
+    """
+
+    def decide(case: _Case) -> None:
+        lease = case.lease
+        if case.is_held and not _is_holder(lease, person):
+            raise Refused(_held_code(lease, person))
+        if epoch is not None and epoch != lease.epoch:
+            return
+        if lease.agent_id is None:
+            raise Refused("nothing_to_hand_back")
+        if case.is_held:
+            _end(case, EndReason.RELEASED, by=person.name, note=note, ip=person.ip)
+        else:
+            _check_permission(case, person)
+        lease.handed_back_at, lease.handed_back_epoch = case.now, lease.epoch
+        lease.handed_back_by, lease.handed_back_outcome = person.name, outcome
+        lease.handed_back_note = note
+        _clear_parking(lease)
+        _clear_help(lease)
+        case.is_changed = True
+        _note(
+            case,
+            What.HANDED_BACK,
+            who=person.name,
+            client_id=person.client_id,
+            reason=outcome,
+            note=note,
+            ip=person.ip,
+        )
+
+    return _decide(workspace, person, decide)
+
+
+def ask_for_help(workspace: Workspace, agent: Holder, reason: str) -> DisplayControlLease:
+    """Ask for a person; asking again changes the reason. Raises NotPermitted, or Refused."""
+
+    def decide(case: _Case) -> None:
+        _check_permission(case, agent)
+        lease = case.lease
+        if lease.help_at and (lease.agent_id, lease.help_reason) == (agent.user.pk, reason):
+            return
+        lease.agent = agent.user
+        lease.help_at, lease.help_reason = case.now, reason
+        case.is_changed = True
+        _note(case, What.HELP_ASKED, who=agent.name, client_id=agent.client_id, note=reason)
+
+    return _decide(workspace, agent, decide)
+
+
+def withdraw_help(workspace: Workspace, agent: Holder) -> DisplayControlLease:
+    """Need no person any more; harmless where this agent has not asked."""
+
+    def decide(case: _Case) -> None:
+        if case.lease.help_at is None or case.lease.agent_id != agent.user.pk:
+            return
+        _clear_help(case.lease)
+        case.is_changed = True
+        _note_by(case, agent, What.HELP_WITHDRAWN, "")
+
+    return _decide(workspace, agent, decide)
+
+
+def free(workspace: Workspace, *, by: str, ip: str | None = None) -> bool:
+    """Let agents have a parked desktop; return whether it was parked. The caller checks permission.
+
+    Nothing is handed back: an agent learns only that it may acquire.
+    """
+    with _deciding(workspace) as case:
+        if parking(case.lease, case.now) is None:
+            return False
+        _clear_parking(case.lease)
+        case.is_changed = True
+        _note(case, What.FREED, who=by, ip=ip)
+    return True
+
+
 def keep(workspace: Workspace, holder: Holder, *, epoch: int, ttl: float) -> DisplayControlLease:
     """Answer a warning: idle time and the longest hold count from now on anew.
 
@@ -201,6 +337,35 @@ def keep(workspace: Workspace, holder: Holder, *, epoch: int, ttl: float) -> Dis
         _note_by(case, holder, What.KEPT, "")
 
     return _decide(workspace, holder, decide)
+
+
+def hide(workspace: Workspace, holder: Holder, *, epoch: int, hidden: bool) -> DisplayControlLease:
+    """Let nobody but the holder see the desktop until ``epoch`` ends, or let all see it again.
+
+    Only what the holder's own tab has on its screen is exempt. Raises NotPermitted, or Refused, as
+    a renewal does, where ``epoch`` is not, or no longer, this holder's.
+    """
+
+    def decide(case: _Case) -> None:
+        _check_holds(case, holder, epoch)
+        _check_permission(case, holder)
+        if hidden == (case.lease.hidden_at is not None):
+            return
+        case.lease.hidden_at = case.now if hidden else None
+        case.is_changed = True
+        _note_by(case, holder, What.HIDDEN if hidden else What.SHOWN, "")
+
+    return _decide(workspace, holder, decide)
+
+
+def is_hidden(lease: DisplayControlLease, now: datetime) -> bool:
+    """Whether its holder hides the desktop from watchers: it ends with control, by time alone.
+
+    A server of the version before clears no ``hidden_at``: then it is another holder's.
+    """
+    if lease.hidden_at is None or lease.acquired_at is None:
+        return False
+    return is_held(lease, now) and lease.hidden_at >= lease.acquired_at
 
 
 def check_holder(workspace: Workspace, holder: Holder, *, epoch: int) -> None:
@@ -356,7 +521,7 @@ def _deciding(workspace: Workspace) -> Iterator[_Case]:
 
 # Now() is the time of its own statement: after the lock, not at the transaction's start.
 _FRESH = Workspace.objects.annotate(db_now=Now()).only(
-    *("slug", "name", "enabled", "upstream_url", "idle_seconds", "max_hold_seconds")
+    *("slug", "name", "enabled", "upstream_url", "accepts_clipboard", *LIMITS),
 )
 _FRESH_WORKSPACE: Select[Any] = Select(lambda pk: _FRESH.filter(pk=pk))
 _LOCKED_LEASE = Select(
@@ -380,7 +545,10 @@ def _write(case: _Case) -> None:
 
 
 # Whoever has control still has it: no gate needs to be shut before the next look.
-_LEAVES_CONTROL = {What.KEPT, What.OPENED}
+_LEAVES_CONTROL = {
+    *(What.KEPT, What.OPENED, What.HIDDEN, What.SHOWN),
+    *(What.HELP_ASKED, What.HELP_WITHDRAWN, What.HANDED_BACK, What.FREED),
+}
 
 
 _WRITTEN = [
@@ -428,6 +596,7 @@ def _take(case: _Case, holder: Holder, ttl: float, move: bool) -> None:
     lease = case.lease
     _check_open(case)
     if not case.is_held:
+        _check_not_parked(case, holder)
         return _start(case, holder, ttl, What.ACQUIRED)
     if _is_holder(lease, holder):
         return _extend(case, ttl)
@@ -435,7 +604,16 @@ def _take(case: _Case, holder: Holder, ttl: float, move: bool) -> None:
         return _replace(case, holder, ttl, What.PREEMPTED)
     if move and _held_code(lease, holder) == "held_elsewhere":
         return _replace(case, holder, ttl, What.MOVED)
+    if holder.kind == Controller.AGENT and lease.controller == Controller.USER:
+        raise Refused("human_in_control")
     raise Refused(_held_code(lease, holder))
+
+
+def _check_not_parked(case: _Case, holder: Holder) -> None:
+    """A lease that has lapsed is no consent: an agent waits until a person has said so."""
+    parked = parking(case.lease, case.now) if holder.kind == Controller.AGENT else None
+    if parked:
+        raise Refused("parked", parked.by)
 
 
 def _renew(case: _Case, holder: Holder, ttl: float, epoch: int) -> None:
@@ -551,17 +729,36 @@ def _start(
         lease.acquired_at = lease.kept_at = case.now
     lease.renewed_at = case.now
     lease.expires_at = _within_limit(case, _after(case, ttl))
-    lease.ended_at = None
+    lease.ended_at = lease.hidden_at = None
     lease.ended_reason = lease.ended_by = lease.ended_note = ""
+    _clear_parking(lease)
+    if holder.kind == Controller.AGENT:
+        lease.agent = holder.user
+    else:
+        _clear_handed_back(lease)
     _note_by(case, holder, what, what if ended_epoch is not None else "", ended_epoch=ended_epoch)
+
+
+def _clear_parking(lease: DisplayControlLease) -> None:
+    lease.parked_at, lease.parked_by, lease.parked_reason = None, "", ""
+
+
+def _clear_help(lease: DisplayControlLease) -> None:
+    lease.help_at, lease.help_reason = None, ""
+
+
+def _clear_handed_back(lease: DisplayControlLease) -> None:
+    lease.handed_back_at = lease.handed_back_epoch = None
+    lease.handed_back_by = lease.handed_back_outcome = lease.handed_back_note = ""
 
 
 def _end(case: _Case, reason: EndReason, *, by: str, note: str = "", ip: str | None = None) -> None:
     lease = case.lease
     ended_at = case.now if case.is_held else lease.expires_at
+    was_persons = lease.controller == Controller.USER
     case.is_changed = True
     lease.controller = Controller.NONE
-    lease.ended_at = ended_at
+    lease.ended_at, lease.hidden_at = ended_at, None
     lease.ended_reason, lease.ended_by, lease.ended_note = reason, by, note
     _note(
         case,
@@ -573,6 +770,18 @@ def _end(case: _Case, reason: EndReason, *, by: str, note: str = "", ip: str | N
         note=note,
         ip=ip,
     )
+    if reason == EndReason.RELEASED and not was_persons:
+        lease.agent = None
+        _clear_help(lease)
+    if reason != EndReason.RELEASED and was_persons and lease.agent_id is not None:
+        _park(case, reason)
+
+
+def _park(case: _Case, reason: EndReason) -> None:
+    lease = case.lease
+    lease.parked_at, lease.parked_reason = lease.ended_at, reason
+    lease.parked_by = access.display_name(lease.holder) if lease.holder else ""
+    _note(case, What.PARKED, who=lease.parked_by, reason=reason)
 
 
 def _notice_end(case: _Case) -> None:

@@ -1,11 +1,11 @@
-"""What no log line may carry: session tokens and client_ids, also when they came in a URL."""
+"""What no log line may carry: tokens, tickets and client_ids, also when they came in a URL."""
 
 from __future__ import annotations
 
 import logging
 import re
 
-_SECRETS = re.compile(r"(token=|client_id=|desktopctl\.token\.)[^\s&\"',)\]]+")
+_SECRETS = re.compile(r"(token=|ticket=|client_id=|desktopctl\.token\.)[^\s&\"',)\]]+")
 
 
 class RedactingFormatter(logging.Formatter):

@@ -17,8 +17,9 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from controlplane.destinations import parse_url
-from controlplane.exceptions import UpstreamError
+from controlplane.exceptions import PostFailed, UpstreamError
 from controlplane.fields import EncryptedTextField, UnreadableSecret
+from controlplane.posting import parse_endpoint
 
 CLIENT_ID_PATTERN = r"^[A-Za-z0-9_-]{8,64}$"
 MAX_NOTE_LENGTH = 500
@@ -65,6 +66,14 @@ class EndReason(models.TextChoices):
     ACCESS_ENDED = "access_ended"
 
 
+class HandBack(models.TextChoices):
+    """What a person tells an agent on handing control back."""
+
+    DONE = "done", "Done"
+    COULD_NOT = "could_not", "Could not be done"
+    SKIPPED = "skipped", "Not done"
+
+
 class DisplayStatus(models.TextChoices):
     """What the last connection or check found."""
 
@@ -78,6 +87,14 @@ def validate_upstream_url(url: str) -> None:
     try:
         settings.DISPLAY.upstream_allow.check(parse_url(url))
     except UpstreamError as error:
+        raise ValidationError(error.detail) from None
+
+
+def validate_webhook_url(url: str) -> None:
+    """Raise ValidationError unless ``url`` names a server that a webhook may be sent to."""
+    try:
+        parse_endpoint(url).check(settings.WEBHOOK_ALLOW)
+    except PostFailed as error:
         raise ValidationError(error.detail) from None
 
 
@@ -100,6 +117,7 @@ def validate_headers(text: str) -> None:
 _HEADER = re.compile(r"(?P<name>[A-Za-z0-9!#$%&'*+.^_`|~-]+):[ \t]*(?P<value>[\x20-\x7e]*)")
 _OF_THE_HANDSHAKE = re.compile(r"(host|upgrade|connection|sec-websocket-.*)$", re.IGNORECASE)
 
+LIMITS = ("idle_seconds", "max_hold_seconds", "parked_seconds")
 SECRET_FIELDS = ("vnc_password", "upstream_query", "upstream_headers")
 _NOTHING_FOUND_YET: dict[str, object] = {
     "display_status": DisplayStatus.UNKNOWN,
@@ -150,6 +168,26 @@ class Workspace(models.Model):
         validators=[MinValueValidator(MIN_LIMIT_SECONDS)],
         help_text="Control ends after so many seconds in all, unless its holder asks to keep it. "
         "Empty: never.",
+    )
+    parked_seconds = models.PositiveIntegerField(
+        "parked for",
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(MIN_LIMIT_SECONDS)],
+        help_text="After so many seconds a desktop whose controller went without handing it back "
+        "is free for agents again. Empty: only when a person says so.",
+    )
+    accepts_clipboard = models.BooleanField(
+        "takes pasted text",
+        default=True,
+        db_default=True,
+        help_text="Whether text from the controller's clipboard goes to the desktop's.",
+    )
+    agents_see_people = models.BooleanField(
+        "agents see what people do",
+        default=False,
+        db_default=False,
+        help_text="Whether API tokens get screenshots while a person has control.",
     )
     # With it, the desktop itself may report its address (hashed: it is shown once).
     registration_digest = models.CharField(
@@ -209,7 +247,7 @@ class Workspace(models.Model):
 
     def clean(self) -> None:
         """Refuse limits that no clock can reckon with."""
-        limits = {name: getattr(self, name) or 0 for name in ("idle_seconds", "max_hold_seconds")}
+        limits = {name: getattr(self, name) or 0 for name in LIMITS}
         problem = f"At most {MAX_LIMIT_SECONDS} seconds (a year); leave it empty for no limit."
         too_long = {name: problem for name, value in limits.items() if value > MAX_LIMIT_SECONDS}
         if too_long:
@@ -303,6 +341,7 @@ class ApiToken(models.Model):
     """A program's credential: an account of its own, and what that may do where.
 
     The token itself is shown once and kept as a digest. A revoked or expired one may do nothing.
+    One of kind ``user`` is a control link (``links.py``): a person's, for one browser tab.
     """
 
     name = models.CharField(max_length=100, unique=True)
@@ -323,6 +362,21 @@ class ApiToken(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never.")
     revoked_at = models.DateTimeField(null=True, editable=False)
     last_used_at = models.DateTimeField(null=True, editable=False)
+    # Of control links alone: the ticket until it is exchanged, then when, and for which tab.
+    kind = models.CharField(
+        max_length=8,
+        choices=[(Controller.AGENT, "program"), (Controller.USER, "control link")],
+        default=Controller.AGENT,
+        db_default=Controller.AGENT,
+        editable=False,
+    )
+    ticket_digest = models.CharField(
+        max_length=64, null=True, blank=True, unique=True, editable=False
+    )
+    exchanged_at = models.DateTimeField("link opened at", null=True, editable=False)
+    client_id = models.CharField(
+        max_length=64, blank=True, default="", db_default="", editable=False
+    )
 
     class Meta:
         verbose_name = "API token"
@@ -335,6 +389,11 @@ class ApiToken(models.Model):
     def scope_set(self) -> frozenset[str]:
         """The scopes, as a set."""
         return frozenset(self.scopes.split())
+
+    @property
+    def is_link(self) -> bool:
+        """Whether a person holds it, in one browser tab."""
+        return self.kind == Controller.USER
 
 
 class DisplayControlLease(models.Model):
@@ -362,6 +421,33 @@ class DisplayControlLease(models.Model):
     ended_by = models.CharField(max_length=301, blank=True, default="")  # 150 + space + 150
     ended_note = models.CharField(max_length=MAX_NOTE_LENGTH, blank=True, default="")
     renewals = models.PositiveBigIntegerField(default=0)
+    # Hidden from watchers, for as long as this epoch is held.
+    hidden_at = models.DateTimeField(null=True)
+    # The agent that has had control, or has asked for a person, and has not let go of it since.
+    agent = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    # Parked: a person's control ended without their handing it back; no agent may have it.
+    parked_at = models.DateTimeField(null=True)
+    parked_by = models.CharField(max_length=301, blank=True, default="", db_default="")
+    parked_reason = models.CharField(
+        max_length=16, blank=True, default="", db_default="", choices=EndReason
+    )
+    # The agent asks for a person.
+    help_at = models.DateTimeField(null=True)
+    help_reason = models.CharField(
+        max_length=MAX_MESSAGE_LENGTH, blank=True, default="", db_default=""
+    )
+    # Handed back by a person, until a person has control again.
+    handed_back_at = models.DateTimeField(null=True)
+    handed_back_epoch = models.PositiveBigIntegerField(null=True)
+    handed_back_by = models.CharField(max_length=301, blank=True, default="", db_default="")
+    handed_back_outcome = models.CharField(
+        max_length=16, blank=True, default="", db_default="", choices=HandBack
+    )
+    handed_back_note = models.CharField(
+        max_length=MAX_NOTE_LENGTH, blank=True, default="", db_default=""
+    )
     # Closed: nobody may have control until it is opened again.
     closed_at = models.DateTimeField(null=True)
     closed_by = models.CharField(max_length=301, blank=True, default="", db_default="")
@@ -503,7 +589,17 @@ class ControlEvent(models.Model):
         REQUESTED = "requested"
         DECLINED = "declined"
         WITHDRAWN = "withdrawn"
+        HIDDEN = "hidden"
+        SHOWN = "shown"
+        HELP_ASKED = "help_asked"
+        HELP_WITHDRAWN = "help_withdrawn"
+        HANDED_BACK = "handed_back"
+        PARKED = "parked"
+        FREED = "freed"
         REFUSED = "refused"
+        LINK_MADE = "link_made"
+        LINK_OPENED = "link_opened"
+        LINK_REVOKED = "link_revoked"
 
     TRANSITIONS = frozenset(
         {
@@ -544,3 +640,72 @@ class ControlEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.what} ({self.workspace_slug}, epoch {self.epoch})"
+
+
+class Webhook(models.Model):
+    """Another server that is told what happens to control, in one workspace or in all."""
+
+    name = models.CharField(max_length=100, unique=True)
+    url = models.CharField(
+        "address",
+        max_length=1000,
+        validators=[validate_webhook_url],
+        help_text="https://… or http://…; it gets a POST for each event.",
+    )
+    secret = EncryptedTextField(editable=False)
+    workspace = models.ForeignKey(
+        Workspace,
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="webhooks",
+        help_text="Empty: all, also those that will be added later.",
+    )
+    enabled = models.BooleanField(
+        default=True, help_text="While it is not, it is told nothing; what waits goes on waiting."
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    created_by = models.CharField(max_length=301, blank=True, default="", editable=False)
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_secret_readable(self) -> bool:
+        """Whether its secret was stored with a SECRET_KEY that we still have."""
+        return not isinstance(self.secret, UnreadableSecret)
+
+
+class WebhookDelivery(models.Model):
+    """One event that one webhook is told. Waits until ``delivered_at`` or ``failed_at`` is set.
+
+    The row is written with its event, by the database alone (``outbox.py``): hence the defaults.
+    """
+
+    webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="deliveries")
+    event = models.ForeignKey(ControlEvent, on_delete=models.CASCADE, related_name="deliveries")
+    workspace_slug = models.CharField(max_length=64)
+    attempts = models.PositiveIntegerField(default=0, db_default=0)
+    next_try_at = models.DateTimeField(db_default=Now())
+    delivered_at = models.DateTimeField(null=True)
+    failed_at = models.DateTimeField("given up at", null=True)
+    last_status = models.PositiveIntegerField(null=True)
+    last_error = models.CharField(max_length=300, blank=True, default="", db_default="")
+    created_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        verbose_name_plural = "webhook deliveries"
+        ordering = ["-id"]
+        indexes = [
+            models.Index(
+                fields=["webhook", "workspace_slug", "event"],
+                condition=Q(delivered_at__isnull=True, failed_at__isnull=True),
+                name="waiting_deliveries",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"delivery {self.pk} of event {self.event_id} to {self.webhook}"

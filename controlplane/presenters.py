@@ -72,6 +72,15 @@ class LeaseView:
         return self.holder_stamped_at is not None and self.now - self.holder_stamped_at < stale
 
     @property
+    def is_hidden(self) -> bool:
+        """Whether the holder hides the desktop from all who watch."""
+        return leases.is_hidden(self.lease, self.now)
+
+    def hides_from(self, user_id: int, client_id: str) -> bool:
+        """Whether this tab must not see the desktop now: nobody but the holder's own is exempt."""
+        return self.is_hidden and not self.is_held_by(user_id, client_id)
+
+    @property
     def limit(self) -> tuple[datetime, EndReason] | None:
         """When control ends although it is renewed, and why; None where nothing limits it."""
         if not self.is_held:
@@ -98,9 +107,12 @@ class LeaseView:
 
 def read(workspace_ids: Iterable[int]) -> dict[int, LeaseView]:
     """Read the leases of these workspaces, in three queries. The clock is the database's."""
-    rows = list(lease_rows().filter(workspace__in=list(workspace_ids)))
+    ids = list(workspace_ids)
+    # Requests first: one that is granted in between is told beside the control that it brought.
+    # The other way round, the asker's page would see control come without having asked for it.
+    asked = _open_requests(ids)
+    rows = list(lease_rows().filter(workspace__in=ids))
     ends = _last_ends(row for row in rows if row.ended_at is None)
-    asked = _open_requests(row.workspace_id for row in rows)
     return {
         row.workspace_id: view_of(
             row, ends.get(row.workspace_id), tuple(asked.get(row.workspace_id, ()))
@@ -145,7 +157,7 @@ def lease_rows() -> QuerySet[DisplayControlLease]:
     # Closed streams count as well: who reconnects has not been idle.
     inputs = of_holder.filter(last_input_at__isnull=False).order_by("-last_input_at")
     ends = ControlEvent.objects.filter(workspace=OuterRef("workspace"), ended_epoch__isnull=False)
-    rows = DisplayControlLease.objects.select_related("holder", "workspace")
+    rows = DisplayControlLease.objects.select_related("holder", "agent", "workspace")
     return rows.defer(*(f"workspace__{name}" for name in SECRET_FIELDS)).annotate(
         db_now=Now(),
         holder_stamped_at=Subquery(newest.values("stamped_at")[:1]),
@@ -203,7 +215,13 @@ def control(view: LeaseView, viewer: Viewer) -> Json:
         "last_input_at": iso(view.last_input_at) if is_held else None,
         "last_end": view.last_end,
         "ends": _limit(view),
+        "hidden": {"at": iso(lease.hidden_at)} if view.is_hidden else None,
+        "accepts_clipboard": lease.workspace.accepts_clipboard,
         "closed": _closed(lease),
+        "agent": access.display_name(lease.agent) if lease.agent else None,
+        "help": _help(lease),
+        "parked": _parked(view),
+        "handed_back": _handed_back(lease),
         "requests": [_request(each, view, viewer) for each in view.requests] if is_held else [],
         "can": {
             "observe": viewer.can.observe,
@@ -224,6 +242,32 @@ def _closed(lease: DisplayControlLease) -> Json | None:
     return {"by": lease.closed_by or None, "note": lease.closed_note, "at": iso(lease.closed_at)}
 
 
+def _help(lease: DisplayControlLease) -> Json | None:
+    if lease.help_at is None:
+        return None
+    by = access.display_name(lease.agent) if lease.agent else None
+    return {"by": by, "reason": lease.help_reason, "at": iso(lease.help_at)}
+
+
+def _parked(view: LeaseView) -> Json | None:
+    parked = leases.parking(view.lease, view.now)
+    if parked is None:
+        return None
+    return {"by": parked.by or None, "reason": str(parked.reason), "at": iso(parked.at)}
+
+
+def _handed_back(lease: DisplayControlLease) -> Json | None:
+    if lease.handed_back_at is None:
+        return None
+    return {
+        "epoch": lease.handed_back_epoch,
+        "outcome": lease.handed_back_outcome,
+        "by": lease.handed_back_by or None,
+        "note": lease.handed_back_note,
+        "at": iso(lease.handed_back_at),
+    }
+
+
 def _request(request: ControlRequest, view: LeaseView, viewer: Viewer) -> Json:
     return {
         "id": request.pk,
@@ -239,6 +283,11 @@ def _request(request: ControlRequest, view: LeaseView, viewer: Viewer) -> Json:
 def holder_name(lease: DisplayControlLease) -> str:
     """Return how others see the holder of the newest epoch."""
     return access.display_name(lease.holder) if lease.holder else "a deleted account"
+
+
+def why_hidden(view: LeaseView) -> str:
+    """Say to a watcher who hides the desktop."""
+    return f"{holder_name(view.lease)} hides this desktop from watchers."
 
 
 def state(view: LeaseView) -> str:

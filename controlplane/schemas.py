@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from ninja import Field, Schema
 from pydantic import BeforeValidator, ConfigDict, WithJsonSchema
 
-from controlplane import conf
+from controlplane import conf, links
 from controlplane.models import (
     CLIENT_ID_PATTERN,
     MAX_LIMIT_SECONDS,
@@ -76,6 +76,22 @@ class ReleaseBody(_Body):
     force: bool = False
     close: bool = Field(False, description="With force: let nobody have control until opened.")
     note: str = Field("", max_length=MAX_NOTE_LENGTH, pattern=NO_NUL)
+    outcome: Literal["done", "could_not", "skipped"] | None = Field(
+        None, description="Of a person's: hand back to the agent that waits, and tell it so."
+    )
+
+
+class HelpBody(_Body):
+    """An agent asks for a person."""
+
+    client_id: str = ClientId
+    reason: str = Field(min_length=1, max_length=MAX_MESSAGE_LENGTH, pattern=NO_NUL)
+
+
+class FreeBody(_Body):
+    """Let agents have a parked workspace."""
+
+    client_id: str = ClientId
 
 
 class OpenBody(_Body):
@@ -90,6 +106,14 @@ class KeepBody(_Body):
     client_id: str = ClientId
     epoch: Whole
     ttl_seconds: TimeToLive | None = None
+
+
+class HideBody(_Body):
+    """Hide the desktop from watchers until control ends, or show it again."""
+
+    client_id: str = ClientId
+    epoch: Whole
+    hidden: bool
 
 
 class RequestBody(_Body):
@@ -142,6 +166,39 @@ class SettingsBody(_Body):
     max_hold_seconds: LimitSeconds | None = Field(
         None, description="Control ends after so long in all; null: never."
     )
+    parked_seconds: LimitSeconds | None = Field(
+        None, description="A parked workspace is free for agents after so long; null: never."
+    )
+    accepts_clipboard: bool = Field(
+        True, description="Whether text from the controller's clipboard goes to the desktop's."
+    )
+    agents_see_people: bool = Field(
+        False, description="Whether API tokens get screenshots while a person has control."
+    )
+
+
+class LinkBody(_Body):
+    """Let a person without an account in, once, for a while."""
+
+    name: str = Field(
+        min_length=1,
+        max_length=links.MAX_NAME,
+        pattern=NO_NUL,
+        description="Who it is for; others see it where it has control.",
+    )
+    role: Literal["observer", "operator"]
+    ttl_seconds: Whole = Field(
+        ge=links.MIN_SECONDS,
+        le=links.MAX_SECONDS,
+        description="From now until it ends, whether or not it has been opened.",
+    )
+
+
+class ExchangeBody(_Body):
+    """The ticket of a link's fragment, and the tab that shall have it."""
+
+    ticket: str = Field(max_length=200)
+    client_id: str = ClientId
 
 
 class RegisterBody(_Body):
@@ -214,6 +271,38 @@ class Can(Schema):
     force: bool
 
 
+class Hidden(Schema):
+    """Since when the holder hides the desktop from watchers."""
+
+    at: str
+
+
+class Help(Schema):
+    """The agent asks for a person."""
+
+    by: str | None
+    reason: str
+    at: str
+
+
+class Parked(Schema):
+    """No agent may have control: that of ``by``, a person, ended without being handed back."""
+
+    by: str | None
+    reason: str
+    at: str
+
+
+class HandedBack(Schema):
+    """A person has handed back to the agent, in this epoch, and nobody has taken over since."""
+
+    epoch: int
+    outcome: Literal["done", "could_not", "skipped"]
+    by: str | None
+    note: str
+    at: str
+
+
 class Control(Schema):
     """Who has control, until when, and what that means for the caller."""
 
@@ -230,7 +319,13 @@ class Control(Schema):
     last_input_at: str | None
     last_end: LastEnd | None
     ends: Limit | None
+    hidden: Hidden | None
+    accepts_clipboard: bool
     closed: Closed | None
+    agent: str | None = Field(description="Which agent waits to have control, or has it.")
+    help: Help | None
+    parked: Parked | None
+    handed_back: HandedBack | None
     requests: list[Asked]
     can: Can
 
@@ -266,6 +361,9 @@ class Settings(Schema):
     enabled: bool
     idle_seconds: int | None
     max_hold_seconds: int | None
+    parked_seconds: int | None
+    accepts_clipboard: bool
+    agents_see_people: bool
     secrets_set: list[Literal["vnc_password", "upstream_query", "upstream_headers"]]
 
 
@@ -280,6 +378,45 @@ class Registered(Schema):
 
     id: str
     upstream_url: str
+
+
+class Link(Schema):
+    """A control link. Who opened it from where is among the events."""
+
+    id: int
+    name: str
+    role: Literal["observer", "operator"]
+    state: Literal["unopened", "opened", "revoked", "expired", "disabled"]
+    expires_at: str
+    used_at: str | None
+
+
+class LinkList(Schema):
+    """A workspace's control links, newest first."""
+
+    links: list[Link]
+
+
+class MadeLink(Link):
+    """A new link: its address works once, and is not shown again."""
+
+    url: str = Field(description="For an iframe, or to be sent to a person.")
+
+
+class LinkWorkspace(Schema):
+    """What a link leads to."""
+
+    id: str
+    name: str
+
+
+class Opened(Schema):
+    """What a link's tab sends as its bearer from now on, with its X-Client-Id, and until when."""
+
+    bearer: str
+    expires_at: str
+    role: Literal["observer", "operator"]
+    workspace: LinkWorkspace
 
 
 class WorkspaceList(Schema):

@@ -14,7 +14,7 @@ from django.dispatch import receiver
 from django.http import HttpRequest
 
 from controlplane import access, events, handovers, leases
-from controlplane.models import ApiToken, Controller, DisplayControlLease, Workspace, WorkspaceGrant
+from controlplane.models import ApiToken, DisplayControlLease, Workspace, WorkspaceGrant
 
 
 @receiver(user_logged_out)
@@ -68,7 +68,7 @@ def _token_saved(instance: ApiToken, **_: Any) -> None:
 @receiver(m2m_changed, sender=ApiToken.workspaces.through)
 def _token_moved(action: str, **_: Any) -> None:
     if action in {"post_remove", "post_clear"}:
-        leases.end_lost_access(_without_access(controller=Controller.AGENT))
+        leases.end_lost_access(_without_access(holder__api_token__isnull=False))
         events.announce_access()
 
 

@@ -129,26 +129,27 @@ class Update:
 
 
 class Insert:
-    """Add a row; its key is not asked for."""
+    """Add a row."""
 
     def __init__(self, model: type[models.Model]) -> None:
         self._model = model
         self._texts: dict[tuple[str, ...], str] = {}
 
-    def __call__(self, values: Mapping[str, Any]) -> None:
-        """Add it with these columns; the others get the database's defaults."""
+    def __call__(self, values: Mapping[str, Any]) -> int:
+        """Add it with these columns, the others get the database's defaults; return its key."""
         here, names = connections[DEFAULT_DB_ALIAS], tuple(values)
         text = self._texts.get((here.vendor, *names))
         if text is None:
             text = self._texts[here.vendor, *names] = self._text(here, names)
-        with run(here, text, _ready(self._model, values, here)):
-            pass  # there is nothing to be read
+        with run(here, text, _ready(self._model, values, here)) as cursor:
+            return int(cursor.fetchone()[0])
 
     def _text(self, here: Any, names: Sequence[str]) -> str:
         quoted = here.ops.quote_name
         columns = ", ".join(quoted(_field(self._model, name).column) for name in names)
         marks = ", ".join(["%s"] * len(names))
-        return f"INSERT INTO {quoted(self._model._meta.db_table)} ({columns}) VALUES ({marks})"  # noqa: S608  (names of ours)
+        into = f"INSERT INTO {quoted(self._model._meta.db_table)} ({columns})"
+        return f"{into} VALUES ({marks}) RETURNING {quoted('id')}"
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from django.db.models.functions import Now
 from controlplane import access, crypto, presenters
 from controlplane.access import Permissions
 from controlplane.exceptions import (
+    DisplayHidden,
     DisplayMissing,
     StreamForbidden,
     StreamRefused,
@@ -188,7 +189,10 @@ class _Door:
             raise StreamForbidden("You may not watch this workspace.")
         if not workspace.is_configured:
             raise DisplayMissing("The display of this workspace is not enabled.")
-        is_holder = self._views[workspace.pk].is_held_by(user.pk, claims.client_id)
+        view = self._views[workspace.pk]
+        if view.hides_from(user.pk, claims.client_id):
+            raise DisplayHidden(presenters.why_hidden(view))
+        is_holder = view.is_held_by(user.pk, claims.client_id)
         if not (can.force or is_holder):
             self._crowd.check(claims)
         return user, can

@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 import ssl
+import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -145,10 +146,17 @@ class Upstream(ABC):
             self._receiver.upstream_lost(error)
 
 
-class _ReceiveBuffer:
-    """One buffer for all connections of a loop: asyncio fills and empties it in one step."""
+class _ReceiveBuffer(threading.local):
+    """One buffer for all connections of a loop: asyncio fills and empties it in one step.
 
-    view = memoryview(bytearray(RECEIVE_BYTES))
+    Each thread has its own, for loops run beside each other (screenshots.py).
+    """
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(RECEIVE_BYTES))
+
+
+_receive_buffer = _ReceiveBuffer()
 
 
 class SocketUpstream(Upstream, asyncio.BufferedProtocol):
@@ -157,6 +165,7 @@ class SocketUpstream(Upstream, asyncio.BufferedProtocol):
     def __init__(self) -> None:
         super().__init__()
         self._transport: asyncio.Transport | None = None
+        self._buffer = _receive_buffer.view  # made within its loop
         self._writable = True
         self._closed = Wakeup()
 
@@ -193,10 +202,10 @@ class SocketUpstream(Upstream, asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(high=0)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return _ReceiveBuffer.view
+        return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._deliver(bytes(_ReceiveBuffer.view[:nbytes]))
+        self._deliver(bytes(self._buffer[:nbytes]))
 
     def pause_writing(self) -> None:
         self._writable = False

@@ -8,6 +8,7 @@ from controlplane.api import api
 urlpatterns = [
     path("", views.workspaces, name="workspaces"),
     path("workspaces/<slug:slug>/", views.display, name="display"),
+    path("workspaces/<slug:slug>/embed", views.embed, name="embed"),
     path("api/", api.urls),
     path("healthz", views.healthz, name="healthz"),
     path("readyz", views.readyz, name="readyz"),

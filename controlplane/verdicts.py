@@ -25,7 +25,8 @@ from controlplane.driving import Driver
 from controlplane.models import ControlEvent, DisplayStream, EndReason
 from controlplane.presenters import Json, LeaseView
 
-PROCESS = f"{socket.gethostname()[:32]}:{os.getpid()}:{secrets.token_hex(4)}"
+SERVER = f"{socket.gethostname()[:32]}:{os.getpid()}"
+PROCESS = f"{SERVER}:{secrets.token_hex(4)}"
 
 _NO_ACCOUNT = "Your account has been disabled."
 _SIGNED_OUT = "You are signed out."
@@ -39,6 +40,7 @@ class Seen:
     epoch: int
     is_held: bool
     is_holder_connected: bool
+    accepts_clipboard: bool = True
     warns: str | None = None
     requests: tuple[tuple[int, datetime | None], ...] = ()
 
@@ -50,6 +52,7 @@ class Seen:
             view.lease.epoch,
             view.is_held,
             view.is_holder_connected,
+            view.lease.workspace.accepts_clipboard,
             view.warns,
             tuple((request.pk, request.granted_at) for request in view.requests),
         )
@@ -150,6 +153,8 @@ class _Pass:
         end = self._end_of_stream(question)
         if end:
             return Verdict(end=end)
+        if view.hides_from(question.user_id, question.client_id):
+            return Verdict(end=(CloseCode.HIDDEN, presenters.why_hidden(view)))
         may_drive = self._may_drive(question)
         claims = None if may_drive else self._claims(question, view)
         if Seen.of(view) == question.seen:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
-from django.core.paginator import Paginator
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.clickjacking import xframe_options_exempt
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_safe
 from django.views.defaults import server_error as default_server_error
+from django.views.i18n import JavaScriptCatalog
 
 from controlplane import access, readiness
 from controlplane.api import workspaces as workspaces_api
@@ -24,14 +27,15 @@ from controlplane.models import Workspace
 @login_required
 @ensure_csrf_cookie
 def workspaces(request: HttpRequest) -> HttpResponse:
-    """List the workspaces that the user may watch."""
-    visible = access.visible(user_of(request))
-    page = Paginator(visible, workspaces_api.PAGE_SIZE).get_page(request.GET.get("page", 1))
+    """List the workspaces that the user may watch, or those of them that ``q`` looks for."""
+    words = request.GET.get("q", "").strip()
+    page = workspaces_api.search(request, words).get_page(request.GET.get("page", 1))
     rows = [
         row | {"url": reverse("display", args=[row["id"]])}
         for row in workspaces_api.overview(request, list(page))
     ]
-    return render(request, "controlplane/workspaces.html", {"workspaces": rows, "page": page})
+    shown = {"workspaces": rows, "page": page, "words": words}
+    return render(request, "controlplane/workspaces.html", shown)
 
 
 @login_required
@@ -43,6 +47,37 @@ def display(request: HttpRequest, slug: str) -> HttpResponse:
         raise Http404
     shown = {"id": workspace.slug, "name": workspace.name}
     return render(request, "controlplane/display.html", {"workspace": shown})
+
+
+class Words(JavaScriptCatalog):
+    """What the scripts of the pages say, in the reader's language: LOCALE_PATHS' alone."""
+
+    def get_paths(self, packages: list[str] | None) -> list[str]:
+        """Return where those are."""
+        return [str(path) for path in settings.LOCALE_PATHS]
+
+
+@login_required
+@never_cache
+def signed_in(request: HttpRequest) -> HttpResponse:
+    """End a sign-in in a window of its own; pages that were signed out ask here who it was."""
+    return render(request, "registration/signed_in.html")
+
+
+@xframe_options_exempt
+@require_safe
+def embed(request: HttpRequest, slug: str) -> HttpResponse:
+    """Show the page that opens a control link, alone or in the pages of EMBED_ORIGINS.
+
+    It is the same for everybody and every ``slug``: what there is to know, the ticket opens.
+    """
+    context = {"workspace": {"id": "", "name": "the desktop"}, "origins": settings.EMBED_ORIGINS}
+    response = render(request, "controlplane/embed.html", context)
+    ancestors = " ".join(["'self'", *settings.EMBED_ORIGINS])
+    response["Content-Security-Policy"] = f"frame-ancestors {ancestors}"
+    response["Referrer-Policy"] = "no-referrer"
+    response["Cache-Control"] = "no-store"
+    return response
 
 
 def healthz(request: HttpRequest) -> HttpResponse:

@@ -168,10 +168,10 @@ def _workspace(file: WorkspaceFile, slug: str, entry: Any, directory: Path | Non
 
 def _setting(file: WorkspaceFile, place: tuple[str, ...], value: Any) -> Any:
     match place[-1]:
-        case "enabled":
+        case "enabled" | "accepts_clipboard" | "agents_see_people":
             if not isinstance(value, bool):
                 raise file.problem(place, "must be true or false")
-        case "idle_seconds" | "max_hold_seconds":
+        case "idle_seconds" | "max_hold_seconds" | "parked_seconds":
             if value is not None and type(value) is not int:
                 raise file.problem(place, "must be a whole number of seconds, or null")
         case _:

@@ -9,6 +9,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "desktopctl.settings")
 django_application = get_asgi_application()  # first: what follows needs the app registry
 
 from controlplane.housekeeping import keeps_house  # noqa: E402  (see above)
+from controlplane.longpoll import LongPolls  # noqa: E402  (see above)
 from controlplane.memory import keep_freed_memory  # noqa: E402  (see above)
 from controlplane.proxies import TrustedProxies  # noqa: E402  (see above)
 from controlplane.routing import websocket_urlpatterns  # noqa: E402  (see above)
@@ -17,7 +18,7 @@ keep_freed_memory()
 application = TrustedProxies(
     keeps_house(
         ProtocolTypeRouter(
-            {"http": django_application, "websocket": URLRouter(websocket_urlpatterns)}
+            {"http": LongPolls(django_application), "websocket": URLRouter(websocket_urlpatterns)}
         )
     )
 )

@@ -29,9 +29,8 @@ ALLOWED_HOSTS = [
     *env.list("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"]),
     _public.hostname or "",  # never empty: split_url has looked
 ]
-EMBED_ORIGINS: list[str] = env.list("EMBED_ORIGINS", [])
-for _origin in EMBED_ORIGINS:
-    conf.split_url("EMBED_ORIGINS", _origin, "http", "https")
+_origins: list[str] = env.list("EMBED_ORIGINS", [])
+EMBED_ORIGINS = [conf.parse_origin("EMBED_ORIGINS", origin) for origin in _origins]
 CSRF_TRUSTED_ORIGINS = [
     *env.list("CSRF_TRUSTED_ORIGINS", []),
     f"{_public.scheme}://{_public.netloc}",
@@ -63,6 +62,7 @@ MIDDLEWARE = [
     "controlplane.middleware.StaticFilesMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "controlplane.middleware.NamedHostMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -106,6 +106,8 @@ API_RATE_PER_ADDRESS = ratelimits.parse_rate(
     "API_RATE_PER_ADDRESS", env.str("API_RATE_PER_ADDRESS", "6000/minute")
 )
 
+WEBHOOK_ALLOW = parse_networks("WEBHOOK_ALLOW", env.list("WEBHOOK_ALLOW", []))
+
 # --- Where things are kept ------------------------------------------------------------------------
 DATABASES = {
     "default": env.dj_db_url(
@@ -145,6 +147,9 @@ else:
     # Also while we wait for its answer, when nothing of ours is on the way: else after two hours.
     _database["OPTIONS"].setdefault("keepalives_idle", 5)  # seconds
     _database["OPTIONS"].setdefault("keepalives_interval", 2)
+    # The queue of webhooks. It is made of PostgreSQL: on SQLite, their worker does without.
+    INSTALLED_APPS.append("procrastinate.contrib.django")
+    PROCRASTINATE_ON_APP_READY = "controlplane.webhookworker.register"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.str("REDIS_URL", "")
@@ -188,6 +193,9 @@ WHITENOISE_ALLOW_ALL_ORIGINS = False
 
 # --- Language, time, log --------------------------------------------------------------------------
 LANGUAGE_CODE = "en"
+# A language is offered once all of the pages speak it: with Django's own words alone, half of them.
+LANGUAGES = [("en", "English")]
+LOCALE_PATHS = [BASE_DIR / "locale"]
 TIME_ZONE = "UTC"
 USE_TZ = True
 LOGGING = {
@@ -207,6 +215,9 @@ LOGGING = {
         "django": {"handlers": [], "level": "INFO", "propagate": True},
         "django.server": {"handlers": [], "level": "INFO", "propagate": True},
         "daphne": {"level": "WARNING"},
+        "procrastinate": {
+            "level": "WARNING"
+        },  # a line for each job; webhooks.py tells what matters
         # A traceback a second while Redis is away; notices.py and events.py say so once each.
         "channels_redis": {"level": "CRITICAL"},
     },

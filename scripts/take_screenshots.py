@@ -1,9 +1,14 @@
-"""Takes the pictures in docs/images from a running demo (``make run``): ``make screenshots``."""
+"""Takes the pictures in docs/images from a running demo (``make run``): ``make screenshots``.
+
+Those in docs/images/states need no demo: tests/e2e/picture_states.py.
+"""
 
 from __future__ import annotations
 
 import argparse
 import shutil
+import sys
+import urllib.request
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
@@ -35,6 +40,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", default="http://localhost:8000")
     url = parser.parse_args().url
+    if not is_answered(url):
+        sys.exit(
+            f"Nothing answers at {url}: start “make run” in another terminal, or name its PORT=."
+        )
     IMAGES.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=OPTIONS)
@@ -42,6 +51,15 @@ def main() -> None:
             tour(browser, url, scheme)
             tour_of_two(browser, url, scheme)
         browser.close()
+
+
+def is_answered(url: str) -> bool:
+    """Return whether a server is there."""
+    try:
+        with urllib.request.urlopen(f"{url}/healthz", timeout=5) as answer:  # noqa: S310
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 def tour(browser: Browser, url: str, scheme: str) -> None:

@@ -7,11 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.databases import Databases
 from tests.support.desktop import LiveDesktop
 from tests.support.plugin import DIRECTORY_VARIABLE, PORT_VARIABLE
 from tests.support.services import Postgres, Redis
+
+# How fast an example is says nothing here: no test asserts on speed.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,16 @@ interface Control {
   last_end: { reason: string; by: string | null; note: string | null; at: string } | null;
   /** When control ends although it is renewed; `at` moves with input, which is told only near the end. */
   ends: { reason: "idle" | "max_hold"; at: string } | null;
+  hidden: { at: string } | null;
+  accepts_clipboard: boolean;
   closed: { by: string | null; note: string; at: string } | null;
+  /** Which agent waits to have control, or has it. */
+  agent: string | null;
+  /** The agent asks for a person. */
+  help: { by: string | null; reason: string; at: string } | null;
+  /** A person's control ended without being handed back: agents wait. */
+  parked: { by: string | null; reason: string; at: string } | null;
+  handed_back: { epoch: number; outcome: string; by: string | null; note: string; at: string } | null;
   requests: Asked[];
   can: { observe: boolean; control: boolean; force: boolean };
 }
@@ -103,17 +112,31 @@ interface PageView {
   display: DisplayView;
   lease: LeaseView;
   notice: Notice | null;
+  /** The notice as a sentence; "" where there is none. */
+  told: string;
+  /** Why there is no picture, as a sentence; "" where only the network is to blame. */
+  cause: string;
   /** The step of connecting is worth naming: it takes longer than 3 s. */
   slow: boolean;
   signedOut: boolean;
+  /** Opened by a control link, without an account: there is nothing to sign in to. */
+  guest: boolean;
   /** Who has control could not be read lately. */
   stale: boolean;
+  /** For how many ms nobody looked, where that explains what is told; else 0. */
+  away: number;
   /** The server's time now, in ms. */
   serverNow: number;
 }
 
+/** When the page was hidden last, or slept, and seen again; ms. */
+interface Absence {
+  hiddenAt: number;
+  backAt: number;
+}
+
 /** What a page may ask of the server. */
-type Asking = "take" | "force" | "open" | "keep" | "ask" | "withdraw" | "answer";
+type Asking = "take" | "force" | "open" | "hide" | "keep" | "ask" | "withdraw" | "answer" | "handback";
 
 type Notice =
   | ({ kind: "lost" } & Loss)
@@ -159,12 +182,34 @@ interface DisplayNeeds extends Ambience {
   visible(): boolean;
 }
 
+/** How the picture is shown: fitted or in its actual size, dragged or not; JPEG quality and compression 0–9. */
+interface Look {
+  fit: boolean;
+  drag: boolean;
+  quality: number;
+  compression: number;
+}
+
+interface ToolsNeeds {
+  /** Of the desktop. */
+  name: string;
+  display: import("../static/controlplane/display.js").Display;
+  lease: import("../static/controlplane/lease.js").Lease;
+  timers: Timers;
+  /** What the desktop copied last. */
+  copied: string;
+}
+
 interface ClipboardNeeds {
   /** How many characters the server lets pass. */
   limit: number;
   /** Whether input reaches the desktop now. */
   isDriving(): boolean;
+  /** Whether the desktop takes texts. */
+  accepts(): boolean;
   send(text: string): void;
+  /** One key after the other. */
+  type(keysyms: number[]): void;
   /** To the browser's clipboard; tells whether it could. */
   write(text: string): Promise<boolean>;
   timers: Timers;
@@ -200,7 +245,7 @@ interface EventsNeeds extends Ambience {
 interface IdentityNeeds {
   workspace: string;
   /** The tab's own storage; throws where the browser forbids it. */
-  storage(): Storage;
+  storage(): Pick<Storage, "getItem" | "setItem">;
   /** Missing on plain http. */
   locks: LockManager | undefined;
   crypto: Pick<Crypto, "getRandomValues">;
@@ -225,15 +270,20 @@ interface Show {
   display: DisplayView;
   driving: boolean;
   mode: "observe" | "control";
+  controller: Control["controller"];
   status: string;
   facts: string;
   delay: string;
   /** How old the picture is, where it is a still. */
   age: string;
   holder: string;
+  /** Which agent waits. */
+  agent: string;
   /** What the bar over the strip says, with the seconds left; "" hides it. */
   asks: string;
   offers: Offers;
+  /** Whether this tab hides the desktop from all others. */
+  hides: boolean;
 }
 
 type Handler = ((event: any) => void) | null;

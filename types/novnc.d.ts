@@ -4,17 +4,19 @@ interface RfbOptions {
 }
 
 interface Rfb extends EventTarget {
+  addEventListener(type: string, act: (event: any) => void): void;
   viewOnly: boolean;
   scaleViewport: boolean;
   resizeSession: boolean;
   focusOnClick: boolean;
   showDotCursor: boolean;
   background: string;
+  qualityLevel: number;
+  compressionLevel: number;
   disconnect(): void;
   focus(options?: FocusOptions): void;
   blur(): void;
   sendKey(keysym: number, code: string | null, down?: boolean): void;
-  sendCtrlAltDel(): void;
   clipboardPasteFrom(text: string): void;
 }
 

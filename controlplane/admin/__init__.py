@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from controlplane.admin import accounts, events, leases, streams, tokens, workspaces
+from controlplane.admin import accounts, events, leases, streams, tokens, webhooks, workspaces
 
-__all__ = ["accounts", "events", "leases", "streams", "tokens", "workspaces"]
+__all__ = ["accounts", "events", "leases", "streams", "tokens", "webhooks", "workspaces"]

@@ -11,16 +11,18 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from controlplane.models import DisplayControlLease, DisplayStream
+from controlplane.models import DisplayControlLease, DisplayStream, WebhookDelivery
+
+_TAKEN_ALONG = (DisplayControlLease, DisplayStream, WebhookDelivery)
 
 
 class TakesRowsAlong:
-    """Lease and streams, which nobody may delete alone, go with their workspace or account."""
+    """Lease, streams and deliveries, which nobody may delete alone, go with what they belong to."""
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Ask for no permission that nobody has."""
         deleted, counts, needed, protected = super().get_deleted_objects(objs, request)  # type: ignore[misc]  # a mixin
-        rows = {each._meta.verbose_name for each in (DisplayControlLease, DisplayStream)}
+        rows = {each._meta.verbose_name for each in _TAKEN_ALONG}
         return deleted, counts, needed - rows, protected
 
 

@@ -1,5 +1,7 @@
 """API tokens: made here, shown once, and revoked. Nothing else about them can be changed.
 
+Control links are listed and revoked here as well; they are made by the API.
+
 A token whose scopes or workspaces could grow would be another token in the hands of whoever has
 it, and its record would no longer say what it could do when. Who needs more gets a new one.
 """
@@ -16,12 +18,14 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
-from controlplane import access, apitokens
-from controlplane.api.auth import user_of
+from controlplane import access, apitokens, links
+from controlplane.api.auth import ip_of, user_of
 from controlplane.models import ApiToken, Scope
 
 _ASKED = ["name", "scopes", "all_workspaces", "workspaces", "expires_at"]
-_KNOWN = ["created_at", "created_by", "last_used_at", "revoked_at", "state"]
+_KNOWN = [
+    *("kind", "created_at", "created_by", "exchanged_at", "last_used_at", "revoked_at", "state"),
+]
 
 
 class TokenForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs only
@@ -57,8 +61,8 @@ class TokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the 
     """Makes tokens, lists them, and revokes them."""
 
     form = TokenForm
-    list_display = ["name", "scopes", "reach", "expires_at", "last_used_at", "state"]
-    list_filter = ["all_workspaces", "revoked_at"]
+    list_display = ["name", "kind", "scopes", "reach", "expires_at", "last_used_at", "state"]
+    list_filter = ["kind", "all_workspaces", "revoked_at"]
     search_fields = ["name", "workspaces__slug", "workspaces__name"]
     filter_horizontal = ["workspaces"]
     actions = ["revoke"]
@@ -96,7 +100,7 @@ class TokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the 
     @admin.display(description="state")
     def state(self, token: ApiToken) -> str:
         """Tell whether the token is good, and if not, why."""
-        return apitokens.state(token)
+        return links.state(token) if token.is_link else apitokens.state(token)
 
     def save_model(self, request: HttpRequest, obj: ApiToken, form: Any, change: bool) -> None:
         """Make the token; its text lives as long as this request."""
@@ -119,9 +123,8 @@ class TokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the 
     @admin.action(description="Revoke", permissions=["revoke"])
     def revoke(self, request: HttpRequest, chosen: QuerySet[ApiToken]) -> None:
         """End the chosen tokens for good."""
-        ended = [token for token in chosen if not token.revoked_at]
-        for token in ended:
-            apitokens.revoke(token)
+        by, ip = access.display_name(user_of(request)), ip_of(request)
+        ended = [token for token in chosen if apitokens.revoke(token, by=by, ip=ip)]
         self.message_user(
             request,
             f"{len(ended)} revoked; {len(chosen) - len(ended)} were already.",

@@ -46,7 +46,7 @@ class WorkspaceForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in th
 
     class Meta:
         model = Workspace
-        fields = ["name", "slug", "upstream_url", "enabled", "idle_seconds", "max_hold_seconds"]
+        fields = ["name", "slug", *configuring.DEFAULTS]
 
     def clean_new_query(self) -> str:
         """Take it with or without its question mark."""

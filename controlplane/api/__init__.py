@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from ninja import NinjaAPI
 
-from controlplane.api import control, errors, events, registration, workspaces
+from controlplane.api import (
+    control,
+    errors,
+    events,
+    links,
+    registration,
+    screenshots,
+    workspaces,
+)
 from controlplane.api.auth import ApiTokenBearer, SessionCookie
 
 api = NinjaAPI(
@@ -17,5 +25,5 @@ api = NinjaAPI(
     urls_namespace="api",
 )
 errors.add_handlers(api)
-for _module in (workspaces, registration, control, events):
+for _module in (workspaces, registration, control, screenshots, links, events):
     api.add_router("", _module.router)

@@ -1,12 +1,14 @@
-"""Who calls: a person with a session cookie, or a program with an API token."""
+"""Who calls: a person with a session cookie or a control link, or a program with an API token."""
 
 from __future__ import annotations
 
+import json
 from ipaddress import ip_address
 
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.http import HttpRequest
+from django.utils.crypto import constant_time_compare
 from ninja.errors import AuthenticationError
 from ninja.security import APIKeyCookie, HttpBearer
 from ninja.utils import check_csrf
@@ -17,7 +19,10 @@ from controlplane.models import ApiToken, Controller
 
 
 class ApiTokenBearer(HttpBearer):
-    """A program: ``Authorization: Bearer <API token>``. A bad one never falls back to a cookie."""
+    """A program: ``Authorization: Bearer <API token>``; or a tab that a control link was opened in.
+
+    A bad one never falls back to a cookie.
+    """
 
     def authenticate(self, request: HttpRequest, token: str) -> ApiToken:
         """Return the token, whose account then is the request's user; 401 where it is not good."""
@@ -27,9 +32,33 @@ class ApiTokenBearer(HttpBearer):
         if known is None:
             ratelimits.count_bad_token(address)
             raise AuthenticationError
+        if known.is_link and not _comes_from(request, known.client_id):
+            ratelimits.count_bad_token(address)
+            raise AuthenticationError
         ratelimits.count_call_of_token(known.pk)
         request.user = known.account
         return known
+
+
+def _comes_from(request: HttpRequest, client_id: str) -> bool:
+    """Whether the call says by its header that it is from this tab, and nowhere anything else.
+
+    Here, for all calls together: one that forgot to compare would let the link into other tabs.
+    """
+    named: list[object] = [
+        request.headers.get("X-Client-Id", ""),
+        *request.GET.getlist("client_id"),
+    ]
+    if request.body:
+        try:
+            body = json.loads(request.body)
+        except ValueError:
+            return False
+        named += [body["client_id"]] if isinstance(body, dict) and "client_id" in body else []
+    return bool(client_id) and all(
+        isinstance(each, str) and each.isascii() and constant_time_compare(each, client_id)
+        for each in named
+    )
 
 
 class SessionCookie(APIKeyCookie):
@@ -57,13 +86,18 @@ def user_of(request: HttpRequest) -> User:
 
 def kind_of(request: HttpRequest) -> Controller:
     """Return what kind of holder the request's credential makes."""
-    is_automation = isinstance(getattr(request, "auth", None), ApiToken)
-    return Controller.AGENT if is_automation else Controller.USER
+    token = _token_of(request)
+    return Controller(token.kind) if token else Controller.USER
 
 
 def session_key_of(request: HttpRequest) -> str:
-    """Return the key of the login that the request came with; empty for an API token."""
-    return (request.session.session_key or "") if kind_of(request) == Controller.USER else ""
+    """Return the key of the login that the request came with; empty for an API token or a link."""
+    return "" if _token_of(request) else (request.session.session_key or "")
+
+
+def _token_of(request: HttpRequest) -> ApiToken | None:
+    token = getattr(request, "auth", None)
+    return token if isinstance(token, ApiToken) else None
 
 
 def ip_of(request: HttpRequest) -> str | None:

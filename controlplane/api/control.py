@@ -7,15 +7,25 @@ from contextlib import contextmanager
 from typing import Annotated
 
 from django.conf import settings
-from django.http import HttpRequest
-from ninja import Header, Router
+from django.http import HttpRequest, HttpResponse
+from ninja import Header, Query, Router
 
-from controlplane import access, conf, handovers, leases, presenters, schemas, tokens
+from controlplane import (
+    access,
+    conf,
+    handovers,
+    leases,
+    longpoll,
+    presenters,
+    schemas,
+    tokens,
+    waiting,
+)
 from controlplane.api.auth import holder_of, ip_of, kind_of, session_key_of, user_of
 from controlplane.api.errors import CONFLICTS, FAILURES
 from controlplane.api.workspaces import find
 from controlplane.exceptions import Forbidden, InvalidRequest, LeaseRefused, WorkspaceNotFound
-from controlplane.models import CLIENT_ID_PATTERN, Controller, Workspace
+from controlplane.models import CLIENT_ID_PATTERN, Controller, HandBack, Workspace
 from controlplane.presenters import Json, Viewer
 
 _REFUSALS = {
@@ -23,6 +33,9 @@ _REFUSALS = {
     "held_elsewhere": "You have control in another tab.",
     "display_not_enabled": "The display of this workspace is not enabled.",
     "closed": "{by} has closed this workspace to control.",
+    "human_in_control": "{holder}, a person, has control. Wait until it is handed back.",
+    "parked": "{by}'s control ended without being handed back. Wait until a person says go on.",
+    "nothing_to_hand_back": "No agent waits for this workspace.",
     "forced": "Your control was ended by {by}.",
     "preempted": "{by} took control.",
     "moved": "You moved control to another tab.",
@@ -35,6 +48,7 @@ _REFUSALS = {
     "not_needed": "You need not ask: control can be taken, or is yours.",
     "not_asked": "This request is no longer open.",
     "access_ended": "Your access to control this workspace has ended.",
+    "hidden": "{holder} hides this desktop from watchers.",
 }
 _KINDS = {
     Controller.USER: "A logged-in person takes control as “user”.",
@@ -50,11 +64,23 @@ router = Router(tags=["control"])
 def get_control(
     request: HttpRequest,
     slug: str,
+    response: HttpResponse,
     x_client_id: Annotated[str, Header(pattern=rf"{CLIENT_ID_PATTERN}|^$")] = "",
+    wait: Annotated[int, Query(ge=0, le=longpoll.MAX_SECONDS)] = 0,
+    epoch: Annotated[int | None, Query()] = None,
+    version: Annotated[int | None, Query()] = None,
 ) -> Json:
-    """Tell who has control."""
+    """Tell who has control. With `wait`, as soon as that is news, or after so many seconds.
+
+    News is what differs from `epoch` and `version`, as an answer before has told them. Requests for
+    control, and what the display finds, are no news to wait for.
+    """
     workspace, can = find(request, slug)
-    return control_of(workspace, Viewer(user_of(request), x_client_id, can))
+    view = view_of(workspace)
+    is_news = epoch not in {None, view.lease.epoch} or version not in {None, view.lease.version}
+    if wait and not is_news and not longpoll.has_waited(request):
+        longpoll.wait(response, workspace.pk, waiting.mark_of(view.lease, view.now), wait)
+    return presenters.control(view, Viewer(user_of(request), x_client_id, can))
 
 
 @router.post(f"{_PATH}/control/acquire", response={200: schemas.Acquired, **CONFLICTS})
@@ -84,11 +110,19 @@ def release(request: HttpRequest, slug: str, body: schemas.ReleaseBody) -> Json:
     viewer = Viewer(user_of(request), body.client_id, can)
     if body.close and not body.force:
         raise InvalidRequest("close", "only together with “force”")
+    if body.outcome and body.force:
+        raise InvalidRequest("outcome", "not together with “force”: who hands back is asked")
     if body.force:
         _force_release(request, workspace, viewer, body)
         return control_of(workspace, viewer)
+    holder = holder_of(request, body.client_id)
     with _telling_refusals(workspace, viewer):
-        leases.release(workspace, holder_of(request, body.client_id), epoch=body.epoch)
+        if body.outcome is None:
+            leases.release(workspace, holder, epoch=body.epoch)
+        else:
+            _check_kind(request, Controller.USER, "Only people hand back: an agent releases.")
+            outcome, note = HandBack(body.outcome), body.note.strip()
+            leases.hand_back(workspace, holder, outcome, note=note, epoch=body.epoch)
     return control_of(workspace, viewer)
 
 
@@ -117,6 +151,17 @@ def open_control(request: HttpRequest, slug: str, body: schemas.OpenBody) -> Jso
     return control_of(workspace, viewer)
 
 
+@router.post(f"{_PATH}/control/free", response={200: schemas.Control, **FAILURES})
+def free(request: HttpRequest, slug: str, body: schemas.FreeBody) -> Json:
+    """Let agents have a parked workspace, without handing anything back."""
+    workspace, can = find(request, slug)
+    viewer = Viewer(user_of(request), body.client_id, can)
+    if not can.force:
+        raise Forbidden("forbidden", "Only managers may free a parked workspace.")
+    leases.free(workspace, by=access.display_name(viewer.user), ip=ip_of(request))
+    return control_of(workspace, viewer)
+
+
 @router.post(f"{_PATH}/control/keep", response={200: schemas.Control, **CONFLICTS})
 def keep(request: HttpRequest, slug: str, body: schemas.KeepBody) -> Json:
     """Keep control although it is about to end by a limit: the limits count anew."""
@@ -127,13 +172,28 @@ def keep(request: HttpRequest, slug: str, body: schemas.KeepBody) -> Json:
     return control_of(workspace, viewer)
 
 
+@router.post(f"{_PATH}/control/hide", response={200: schemas.Control, **CONFLICTS})
+def hide(request: HttpRequest, slug: str, body: schemas.HideBody) -> Json:
+    """Hide the desktop from everybody else until control ends, or show it again."""
+    workspace, can = find(request, slug)
+    _check_kind(request, Controller.USER, "Only people hide a desktop: agents are watched.")
+    viewer = Viewer(user_of(request), body.client_id, can)
+    with _telling_refusals(workspace, viewer):
+        leases.hide(
+            workspace,
+            holder_of(request, body.client_id),
+            epoch=body.epoch,
+            hidden=body.hidden,
+        )
+    return control_of(workspace, viewer)
+
+
 # --- Asking for control ---------------------------------------------------------------------------
 @router.post(f"{_PATH}/control/request", response={200: schemas.Control, **CONFLICTS})
 def ask(request: HttpRequest, slug: str, body: schemas.RequestBody) -> Json:
     """Ask the holder for control; asking again changes the message."""
     workspace, can = find(request, slug)
-    if kind_of(request) != Controller.USER:
-        raise Forbidden("wrong_controller", "Only people ask for control; an agent takes turns.")
+    _check_kind(request, Controller.USER, "Only people ask for control; an agent takes turns.")
     if not can.control:
         raise _only_watches()
     viewer = Viewer(user_of(request), body.client_id, can)
@@ -167,6 +227,32 @@ def answer(request: HttpRequest, slug: str, body: schemas.AnswerBody) -> Json:
     return control_of(workspace, viewer)
 
 
+# --- An agent asks for a person -------------------------------------------------------------------
+@router.post(f"{_PATH}/control/request-human", response={200: schemas.Control, **CONFLICTS})
+def request_human(request: HttpRequest, slug: str, body: schemas.HelpBody) -> Json:
+    """Ask for a person, who is told why. It waits for nobody, and ends nobody's control."""
+    workspace, can = find(request, slug)
+    _check_kind(request, Controller.AGENT, "Only agents ask for a person.")
+    if not body.reason.strip():
+        raise InvalidRequest("reason", "say in a few words what a person is needed for")
+    viewer = Viewer(user_of(request), body.client_id, can)
+    with _telling_refusals(workspace, viewer):
+        leases.ask_for_help(workspace, holder_of(request, body.client_id), body.reason.strip())
+    return control_of(workspace, viewer)
+
+
+@router.post(
+    f"{_PATH}/control/request-human/withdraw", response={200: schemas.Control, **CONFLICTS}
+)
+def withdraw_request_human(request: HttpRequest, slug: str, body: schemas.WithdrawBody) -> Json:
+    """Need no person any more; harmless where this agent has not asked."""
+    workspace, can = find(request, slug)
+    _check_kind(request, Controller.AGENT, "Only agents ask for a person.")
+    viewer = Viewer(user_of(request), body.client_id, can)
+    leases.withdraw_help(workspace, holder_of(request, body.client_id))
+    return control_of(workspace, viewer)
+
+
 @router.post(f"{_PATH}/session", response={200: schemas.Session, **FAILURES})
 def open_session(request: HttpRequest, slug: str, body: schemas.SessionBody) -> Json:
     """Return a one-time address at which to watch the display."""
@@ -177,10 +263,15 @@ def open_session(request: HttpRequest, slug: str, body: schemas.SessionBody) -> 
 # --- Shared steps ---------------------------------------------------------------------------------
 def control_of(workspace: Workspace, viewer: Viewer) -> Json:
     """Return Control as ``viewer`` may see it, read now."""
+    return presenters.control(view_of(workspace), viewer)
+
+
+def view_of(workspace: Workspace) -> presenters.LeaseView:
+    """Return the workspace's lease, read now."""
     view = presenters.read([workspace.pk]).get(workspace.pk)
     if view is None:  # it has been removed since it was found
         raise WorkspaceNotFound(workspace.slug)
-    return presenters.control(view, viewer)
+    return view
 
 
 @contextmanager
@@ -192,6 +283,11 @@ def _telling_refusals(workspace: Workspace, viewer: Viewer) -> Iterator[None]:
         raise _only_watches() from None
     except leases.Refused as refusal:
         raise refused(refusal, workspace, viewer) from None
+
+
+def _check_kind(request: HttpRequest, kind: Controller, message: str) -> None:
+    if kind_of(request) != kind:
+        raise Forbidden("wrong_controller", message)
 
 
 def _only_watches() -> Forbidden:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from django.core.paginator import Paginator
+from django.db.models import Q
 from django.http import HttpRequest
+from django.utils.http import urlencode
 from ninja import Query, Router, Status
 
-from controlplane import access, configuring, presenters, schemas
+from controlplane import access, configuring, leases, presenters, schemas
 from controlplane.api.auth import user_of
 from controlplane.api.errors import FAILURES
 from controlplane.exceptions import Forbidden, WorkspaceNotFound
@@ -16,6 +18,7 @@ from controlplane.models import Workspace
 from controlplane.presenters import Json, Viewer
 
 PAGE_SIZE = 100
+MAX_WORDS = 10  # of a search; more would make a statement as long as anybody likes
 
 router = Router(tags=["workspaces"])
 
@@ -30,11 +33,28 @@ def find(request: HttpRequest, slug: str) -> tuple[Workspace, access.Permissions
 
 
 @router.get("/workspaces", response={200: schemas.WorkspaceList, **FAILURES})
-def list_workspaces(request: HttpRequest, page: Annotated[int, Query(ge=1)] = 1) -> Json:
+def list_workspaces(
+    request: HttpRequest,
+    page: Annotated[int, Query(ge=1)] = 1,
+    q: Annotated[str, Query(description="A part of the name, or of the id.")] = "",
+) -> Json:
     """List the workspaces that the caller may watch, by name, a hundred at a time."""
-    found = Paginator(access.visible(user_of(request)), PAGE_SIZE).get_page(page)
-    following = request.build_absolute_uri(f"?page={page + 1}") if found.has_next() else None
+    found = search(request, q).get_page(page)
+    query = {"page": str(page + 1)} | ({"q": q} if q else {})
+    address = request.build_absolute_uri(f"?{urlencode(query)}")
+    following = address if found.has_next() else None
     return {"workspaces": overview(request, list(found)), "next": following}
+
+
+def search(request: HttpRequest, words: str) -> Paginator[Workspace]:
+    """Return those that the caller may watch whose name, or id, has all the words in it.
+
+    Where a person is waited for comes first.
+    """
+    found = leases.waiting_first(access.visible(user_of(request)))
+    for word in words.replace("\0", " ").split()[:MAX_WORDS]:
+        found = found.filter(Q(name__icontains=word) | Q(slug__icontains=word))
+    return Paginator(found, PAGE_SIZE)
 
 
 def overview(request: HttpRequest, workspaces: list[Workspace]) -> list[Json]:
@@ -121,7 +141,7 @@ def detail(request: HttpRequest, workspace: Workspace, can: access.Permissions) 
 
 
 def _settings(workspace: Workspace) -> Json:
-    shown = ("upstream_url", "address", "enabled", "idle_seconds", "max_hold_seconds")
+    shown = ("address", *configuring.DEFAULTS)
     secrets = {"secrets_set": workspace.stored_secrets}
     return {name: getattr(workspace, name) for name in shown} | secrets
 

@@ -214,6 +214,11 @@ def encode_update_request(incremental: bool, x: int, y: int, width: int, height:
     return struct.pack(">BBHHHH", FRAMEBUFFER_UPDATE_REQUEST, incremental, x, y, width, height)
 
 
+def encode_set_pixel_format(pixel_format: bytes) -> bytes:
+    """Build a SetPixelFormat (§7.5.1) of the 16 bytes of §7.4."""
+    return struct.pack(">Bxxx16s", SET_PIXEL_FORMAT, pixel_format)
+
+
 def encode_set_encodings(encodings: Iterable[int]) -> bytes:
     """Build a SetEncodings (§7.5.2)."""
     numbers = tuple(encodings)

@@ -5,6 +5,8 @@
 
 const TIMEOUT_MS = 10_000;
 const MAX_RETRY_AFTER_MS = 15_000;
+/** @type {Answer} */
+const NO_ANSWER = { ok: false, status: 0, code: "network", data: null, current: null, retryAfterMs: 0 };
 
 export class Api {
   #with;
@@ -34,16 +36,16 @@ export class Api {
     const { base, clientId, csrf, fetch, timers } = this.#with;
     const aborter = new AbortController();
     const timer = timers.set(() => aborter.abort(), TIMEOUT_MS);
-    /** @type {RequestInit} */
+    /** @type {any} */
     const request = { ...init, method, signal: aborter.signal, cache: "no-store", headers: { "X-Client-Id": clientId } };
     if (body) {
-      Object.assign(request.headers ?? {}, { "Content-Type": "application/json", "X-CSRFToken": csrf() });
+      Object.assign(request.headers, { "Content-Type": "application/json", "X-CSRFToken": csrf() });
       request.body = JSON.stringify({ client_id: clientId, ...body });
     }
     try {
       return await read(await fetch(base + path, request));
     } catch {
-      return failure(0, "network");
+      return NO_ANSWER;
     } finally {
       timers.clear(timer);
     }
@@ -53,17 +55,10 @@ export class Api {
 /** @param {Response} response @returns {Promise<Answer>} */
 async function read(response) {
   const data = await response.json().catch(() => null);
-  const { ok, status } = response;
-  if (ok && data) return { ...failure(status, ""), ok, data };
-  const seconds = Number(response.headers.get("Retry-After")) || 0;
-  return {
-    ...failure(ok ? 0 : status, data?.error?.code ?? "network"), // a proxy's own page is no answer
-    current: data?.current ?? null,
-    retryAfterMs: Math.min(seconds * 1000, MAX_RETRY_AFTER_MS),
-  };
-}
-
-/** @param {number} status @param {string} code @returns {Answer} */
-function failure(status, code) {
-  return { ok: false, status, code, data: null, current: null, retryAfterMs: 0 };
+  const { ok, status, headers } = response;
+  if (ok && data) return { ...NO_ANSWER, ok, status, code: "", data };
+  const { error, current = null } = data ?? {};
+  const retryAfterMs = Math.min(Number(headers.get("Retry-After")) * 1000 || 0, MAX_RETRY_AFTER_MS);
+  // A proxy's own page is no answer.
+  return { ...NO_ANSWER, status: ok ? 0 : status, code: error?.code ?? "network", current, retryAfterMs };
 }

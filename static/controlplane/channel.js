@@ -1,14 +1,8 @@
 /**
- * What noVNC takes for its socket. It owns the real WebSocket and shows noVNC only binary frames;
- * text frames are messages of ours. noVNC calls every end of a socket clean, so the close code is
- * read here, by a listener older than noVNC's.
- *
- * noVNC looks for these names on the object or its own prototype: send close binaryType onerror
- * onmessage onopen protocol readyState.
+ * What noVNC takes for its socket: it looks for a WebSocket's names on the object or its prototype.
+ * noVNC is shown binary frames alone; text frames are messages of ours. It calls every end clean, so
+ * the close code is read here.
  */
-
-const CLOSED = 3;
-const PROTOCOL = "desktopctl.v1";
 
 export class Channel {
   /** @type {Handler} */ onopen = null;
@@ -19,14 +13,10 @@ export class Channel {
   #socket;
   #ended = false;
 
-  /**
-   * @param {string} sessionUrl with the token behind `#token=`; the token travels as a subprotocol
-   * @param {(url: string, protocols: string[]) => WebSocket} open
-   * @param {ChannelEvents} on
-   */
+  /** The token travels as a subprotocol. @param {string} sessionUrl @param {DisplayNeeds["open"]} open @param {ChannelEvents} on */
   constructor(sessionUrl, open, on) {
     const [url, token] = sessionUrl.split("#token=");
-    const socket = open(url, [PROTOCOL, `desktopctl.token.${token}`]);
+    const socket = open(url, ["desktopctl.v1", `desktopctl.token.${token}`]);
     socket.binaryType = "arraybuffer";
     /** @type {(type: string, act: (event: any) => void) => void} */
     const when = (type, act) => socket.addEventListener(type, (event) => this.#ended || act(event));
@@ -42,7 +32,7 @@ export class Channel {
   }
 
   get readyState() {
-    return this.#ended ? CLOSED : this.#socket.readyState;
+    return this.#ended ? 3 : this.#socket.readyState; // 3: closed
   }
 
   /** @param {any} data */
@@ -75,15 +65,14 @@ export class Channel {
       return;
     }
     const message = parse(event.data);
-    if (message) on.text(message);
+    if (message && typeof message === "object") on.text(message);
   }
 }
 
-/** @param {string} text @returns {any} an object, or null */
+/** @param {string} text */
 function parse(text) {
   try {
-    const value = JSON.parse(text);
-    return typeof value === "object" ? value : null;
+    return JSON.parse(text);
   } catch {
     return null;
   }

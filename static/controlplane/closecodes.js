@@ -1,11 +1,6 @@
-/**
- * What the page does after each close code of the display websocket. A test compares CLOSE_CODES
- * with the server's enum (controlplane/closecodes.py).
- */
-
 /** @typedef {"stop" | "retry" | "retry_at_once" | "retry_later" | "wait"} Action */
 
-/** @type {Readonly<Record<number, Action>>} */
+/** What the page does after a close code; as on the server. @type {Readonly<Record<number, Action>>} */
 export const CLOSE_CODES = Object.freeze({
   1000: "stop",
   4400: "stop",
@@ -22,18 +17,10 @@ export const CLOSE_CODES = Object.freeze({
   4511: "stop",
 });
 
-/** Codes of websocket servers themselves; 1005, 1006, 1011 and all others are the network's. */
-const RESTARTS = [1001, 1012];
-
-/**
- * Only an end that the page asked for is clean: 1000 from elsewhere is retried like a lost network.
- *
- * @param {number} code
- * @param {boolean} asked whether this page closed the stream on purpose
- * @returns {Action}
- */
+/** Only an end that the page `asked` for is clean: other 1000s are like a lost network. @param {number} code @returns {Action} */
 export function actionFor(code, asked = false) {
   if (asked) return "stop";
   if (code === 1000) return "retry";
-  return RESTARTS.includes(code) ? "retry_at_once" : (CLOSE_CODES[code] ?? "retry");
+  if (code === 1001 || code === 1012) return "retry_at_once"; // said by websocket servers themselves
+  return CLOSE_CODES[code] ?? "retry";
 }

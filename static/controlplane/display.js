@@ -10,46 +10,46 @@ import { Emitter } from "./emitter.js";
  *                                  `-- ten dials in a row --> disconnected
  *     any -- a close code or HTTP answer that is final --> ended, unavailable
  *
- * - What happens after a close is decided by its code (closecodes.js), never by noVNC.
  * - Each dial asks `session()` first and uses that address once. While that gets no answer nothing
- *   is dialled or counted: asking goes on, at most CAP_MS apart, without an end.
- * - At most DIALS dials in a row. The delay starts small again with each live picture, the count
- *   after STEADY_MS of one.
- * - No byte for SILENCE_MS is a dead stream; judged only while the page is visible.
- * - Keys and mouse go out only while the server says `control` and the page wants it (`allow`).
+ *   is dialled or counted, and asking goes on.
+ * - The delay starts small again with each live picture, the count of DIALS after STEADY_MS of one.
+ * - No byte for SILENCE_MS (ANSWER_MS after a sleep or a change of network) is a dead stream; judged
+ *   only while the page is visible.
+ * - Input goes out only while the server says `control` and the page wants it (`allow`).
  *
- * Events: `change` (read `view`); `control` (a hello or control message); `frozen` ({at}), before a
- * picture that was live goes away; `live`; `clipboard` ({text}), from the desktop; `toolarge`.
+ * Events: `change` (of `view`); `control` (a message); `frozen` ({at}), before a live picture goes;
+ * `live`; `clipboard` ({text}), from the desktop; `unpasted` ({type}), dropped by the server.
  */
 
 const STEADY_MS = 10_000;
 const PING_MS = 10_000;
 const SILENCE_MS = 25_000;
+const ANSWER_MS = 5_000;
 const PULSE_MS = 2_500;
 const LOAD_MS = 20_000;
+/** What an HTTP answer means, as a stream would say it. @type {Record<number, number | string>} */
+const FINAL = { 401: "signed_out", 403: 4403, 404: 4404 };
+/** @type {(number | string)[]} */
 const UNAVAILABLE = [4404, 4411, 4511];
-const [CONTROL, ALT] = [0xffe3, 0xffe9];
 
 export class Display extends Emitter {
   #with;
   /** @type {Omit<DisplayView, "attempt">} */
   #view = { state: "connecting", waiting: false, offline: "", why: "", fault: "", step: "session", mode: "observe", pause: "", delay: null };
-  /** @type {RfbClass | null} */
-  #Rfb = null;
-  /** @type {Rfb | null} */
-  #rfb = null;
-  /** @type {Channel | null} */
-  #channel = null;
-  /** @type {{code: number, reason: string} | null} what the server said before it closed */
-  #closing = null;
+  /** @type {RfbClass | null} */ #Rfb = null;
+  /** @type {Rfb | null} */ #rfb = null;
+  /** @type {Channel | null} */ #channel = null;
+  #closing = { code: 0, reason: "" }; // the server's last words
   /** @type {Record<string, any>} */ #timer = {};
   #generation = 0; // of what is being prepared: the latest counts
   #count = 0; // dials in a row
   #failures = 0; // waits in a row
-  #allowed = false;
+  #allowed = false; // by the page
+  /** @type {Look} */ #look = { fit: true, drag: false, quality: 6, compression: 2 };
   #hasShaken = false;
   #frames = 0;
   #pings = 0;
+  #deadAt = 0; // without a byte until then
   #heardAt = 0;
   #pingedAt = 0;
   #pulsedAt = 0;
@@ -60,12 +60,14 @@ export class Display extends Emitter {
     this.#with = with_;
   }
 
+  /** For reports: how much has come, through which of the server's streams. */
+  traffic = { bytes: 0, stream: 0, server: "" };
+
   /** @returns {DisplayView} */
   get view() {
-    const view = this.#view;
-    const isTrying = view.state === "connecting" || view.state === "reconnecting";
-    const isNext = isTrying && (view.waiting || view.step === "session");
-    return { ...view, attempt: Math.min(DIALS, this.#count + Number(isNext)) };
+    const { state, waiting, step } = this.#view;
+    const isNext = ["connecting", "reconnecting"].includes(state) && (waiting || step === "session");
+    return { ...this.#view, attempt: Math.min(DIALS, this.#count + Number(isNext)) };
   }
 
   /** Whether input reaches the desktop. */
@@ -77,12 +79,12 @@ export class Display extends Emitter {
     this.#begin("connecting");
   }
 
-  /** Close for good: the only clean end. */
+  /** The only clean end. */
   stop() {
-    this.#finish("ended", "stopped");
+    this.#finish("stopped");
   }
 
-  /** A person asks for a new row of dials. */
+  /** A new row of dials. */
   restart() {
     if (!this.#channel) this.#begin("reconnecting");
   }
@@ -91,19 +93,26 @@ export class Display extends Emitter {
   wake() {
     if (this.#view.waiting) this.#prepare();
     else if (this.#view.state === "disconnected") this.restart();
-    else if (this.#channel) (this.#heard(), this.#ping());
+    else if (this.#channel) this.#doubt();
   }
 
-  /** A desktop that is hidden from watchers may be visible again. */
-  controlChanged() {
+  /** The desktop is not hidden from watchers (any more). */
+  shown() {
     if (this.#view.why === 4411) this.restart();
   }
 
-  /** Whether the page wants its input to go out. @param {boolean} isWanted */
-  allow(isWanted) {
-    if (isWanted === this.#allowed) return;
-    this.#allowed = isWanted;
+  /** @param {boolean} isAllowed */
+  allow(isAllowed) {
+    if (isAllowed === this.#allowed) return;
+    this.#allowed = isAllowed;
     this.#applyMode();
+  }
+
+  /** @param {Look} look */
+  show(look) {
+    this.#look = look;
+    const { fit: scaleViewport, quality: qualityLevel, compression: compressionLevel } = look;
+    Object.assign(this.#rfb ?? {}, { scaleViewport, qualityLevel, compressionLevel });
   }
 
   focus() {
@@ -115,22 +124,9 @@ export class Display extends Emitter {
     this.#rfb?.clipboardPasteFrom(text);
   }
 
-  ctrlAltDel() {
-    this.#rfb?.sendCtrlAltDel();
-  }
-
-  /** Press and release each key. @param {number[]} keysyms */
-  type(keysyms) {
-    for (const keysym of keysyms) this.#rfb?.sendKey(keysym, null);
-  }
-
-  /** The second half of a paste. @param {number} keysym @param {boolean} isMeta Cmd stands for Ctrl */
-  pressPaste(keysym, isMeta) {
-    if (!isMeta) return this.type([keysym]);
-    this.#rfb?.sendKey(ALT, null, false); // what noVNC sends for Cmd
-    this.#rfb?.sendKey(CONTROL, null, true);
-    this.type([keysym]);
-    this.#rfb?.sendKey(CONTROL, null, false);
+  /** Down, up, or by default one after the other. @param {number} keysym @param {boolean} [down] */
+  key(keysym, down) {
+    this.#rfb?.sendKey(keysym, null, down);
   }
 
   /** @param {DisplayState} state */
@@ -140,17 +136,15 @@ export class Display extends Emitter {
     this.#prepare();
   }
 
-  /** Load noVNC once, ask for a session, dial. */
+  /** Load noVNC, while asking for a session; then dial. */
   async #prepare() {
     const generation = ++this.#generation;
     this.#with.timers.clear(this.#timer.retry);
     this.#set({ waiting: false, step: "session" });
-    const isLoaded = await this.#loadNovnc();
+    const [isLoaded, answer] = await Promise.all([this.#loadNovnc(), this.#with.session()]);
     if (generation !== this.#generation) return;
-    if (!isLoaded) return this.#probe("program", 0);
-    const answer = await this.#with.session();
-    if (generation !== this.#generation) return;
-    if (answer.ok) this.#dial(answer.data.session_url);
+    if (!isLoaded) this.#wait(0, "program");
+    else if (answer.ok) this.#dial(answer.data.session_url);
     else this.#unanswered(answer);
   }
 
@@ -158,8 +152,7 @@ export class Display extends Emitter {
   async #loadNovnc() {
     if (this.#Rfb) return true;
     const { timers, load } = this.#with;
-    /** @type {any} */
-    let timer;
+    /** @type {any} */ let timer;
     const late = new Promise((resolve) => (timer = timers.set(() => resolve(null), LOAD_MS)));
     this.#Rfb = await Promise.race([load(), late]).catch(() => null);
     timers.clear(timer);
@@ -168,25 +161,16 @@ export class Display extends Emitter {
 
   /** @param {Answer} answer */
   #unanswered({ status, retryAfterMs }) {
-    if (status === 0) return this.#probe("network", retryAfterMs);
-    if (status === 429 || status >= 500) return this.#probe("busy", retryAfterMs);
-    if (status === 401) return this.#finish("ended", "signed_out");
-    if (status === 403) return this.#finish("ended", 4403);
-    if (status === 404) return this.#finish("unavailable", 4404);
-    return this.#finish("ended", 4400);
+    if (status === 0) this.#wait(retryAfterMs, "network");
+    else if (status === 429 || status >= 500) this.#wait(retryAfterMs, "busy");
+    else this.#finish(FINAL[status] ?? 4400);
   }
 
-  /** @param {DisplayView["offline"]} offline @param {number} atLeast */
-  #probe(offline, atLeast) {
-    this.#view.offline = offline;
-    this.#wait(atLeast);
-  }
-
-  /** @param {number} atLeast ms */
-  #wait(atLeast) {
+  /** @param {number} atLeast ms @param {DisplayView["offline"]} offline */
+  #wait(atLeast, offline = "") {
     const ms = Math.max(atLeast, backoff(this.#failures++, this.#with.random));
     this.#timer.retry = this.#with.timers.set(() => this.#prepare(), ms);
-    this.#set({ state: "reconnecting", waiting: true });
+    this.#set({ state: "reconnecting", waiting: true, offline });
   }
 
   /** @param {string} url */
@@ -194,8 +178,9 @@ export class Display extends Emitter {
     this.#count++;
     this.#frames = 0;
     this.#hasShaken = false;
-    this.#closing = null;
-    this.#heardAt = this.#pulsedAt = this.#pingedAt = this.#with.now();
+    this.#closing = { code: 0, reason: "" };
+    this.#heard();
+    this.#pulsedAt = this.#pingedAt = this.#heardAt;
     this.#channel = new Channel(url, this.#with.open, {
       open: () => (this.#heard(), this.#set({ step: "desktop" })),
       text: (message) => this.#told(message),
@@ -203,36 +188,42 @@ export class Display extends Emitter {
       end: (code, reason) => this.#closed(code, reason),
     });
     this.#attach(new /** @type {RfbClass} */ (this.#Rfb)(this.#with.screen, this.#channel, { shared: true }));
-    this.#timer.pulse = this.#with.timers.set(() => this.#pulse(), PULSE_MS);
+    this.#pulse();
     this.#set({ offline: "", step: "socket" });
   }
 
   /** @param {Rfb} rfb */
   #attach(rfb) {
     this.#rfb = rfb;
-    Object.assign(rfb, { scaleViewport: true, resizeSession: false, showDotCursor: true, background: "transparent" });
+    Object.assign(rfb, { resizeSession: false, showDotCursor: true, background: "transparent" });
+    this.show(this.#look);
     this.#applyMode();
     rfb.addEventListener("connect", () => ((this.#hasShaken = true), this.#set({ step: "picture" })));
-    rfb.addEventListener("clipboard", (event) => this.emit("clipboard", /** @type {CustomEvent} */ (event).detail));
+    rfb.addEventListener("clipboard", ({ detail }) => this.emit("clipboard", detail));
     // noVNC gave up by itself: it did not understand what came.
     rfb.addEventListener("disconnect", () => {
       if (this.#rfb !== rfb) return;
       this.#rfb = null;
-      this.#closed(1006, "");
+      this.#closed();
     });
   }
 
   /** @param {any} message */
   #told(message) {
     this.#heard();
-    const { type, id, mode, reason } = message;
+    const { type, id } = message;
     if (type === "ping") this.#channel?.say({ type: "pong", id });
     if (type === "pong" && id === this.#pings) this.#set({ delay: this.#with.now() - this.#pingedAt });
     if (type === "closing") this.#closing = message;
-    if (type === "clipboard_too_large") this.emit("toolarge", message);
-    if (type !== "hello" && type !== "control") return;
-    const isOpen = mode === "control";
-    Object.assign(this.#view, { mode: isOpen ? "control" : "observe", pause: isOpen ? "" : (reason ?? "") });
+    if (type === "clipboard_too_large" || type === "clipboard_refused") this.emit("unpasted", message);
+    if (type === "hello" || type === "control") this.#toldMode(message);
+  }
+
+  /** @param {any} message */
+  #toldMode(message) {
+    const { mode, reason, stream, server } = message;
+    Object.assign(this.#view, { mode, pause: mode === "control" ? "" : (reason ?? "") });
+    if (stream) Object.assign(this.traffic, { stream, server });
     this.emit("control", message);
     this.#applyMode();
   }
@@ -240,6 +231,7 @@ export class Display extends Emitter {
   /** @param {ArrayBuffer} data */
   #drew(data) {
     this.#heard();
+    this.traffic.bytes += data.byteLength;
     if (!this.#hasShaken || this.#view.state === "live") return;
     const isPicture = new Uint8Array(data)[0] === 0; // FramebufferUpdate (RFC 6143, 7.6.1)
     if (isPicture || this.#frames++ > 0) this.#goLive();
@@ -247,38 +239,28 @@ export class Display extends Emitter {
 
   #goLive() {
     this.#failures = 0;
-    this.#timer.steady = this.#with.timers.set(() => {
-      this.#count = 0;
-      this.#set({});
-    }, STEADY_MS);
+    this.#timer.steady = this.#with.timers.set(() => ((this.#count = 0), this.#set({})), STEADY_MS);
     this.#set({ state: "live", why: "", fault: "" });
     this.emit("live");
     this.#ping();
   }
 
-  /** @param {number} code @param {string} reason */
-  #closed(code, reason) {
-    const why = this.#learnWhy(code, reason);
+  #closed(code = 1006, reason = "") {
+    const said = this.#closing;
+    const why = [1005, 1006].includes(code) ? said.code || code : code;
+    // Of the server's words only the name of the step that failed is used.
+    const fault = /^(\w+):/.exec(said.reason || reason)?.[1] ?? "";
+    Object.assign(this.#view, { why, fault });
     this.#drop();
     const action = actionFor(why);
-    if (action === "stop" || action === "wait") this.#finish(UNAVAILABLE.includes(why) ? "unavailable" : "ended", why);
-    else if (this.#count >= DIALS) this.#finish("disconnected", why);
+    if (action === "stop" || action === "wait") this.#finish(why);
+    else if (this.#count >= DIALS) this.#finish(why, "disconnected");
     // After a live picture, #failures is 0: every retry is "at once", but for the jitter.
     else this.#wait(action === "retry_later" ? CAP_MS / 2 : 0);
   }
 
-  /** @param {number} code @param {string} reason @returns {number} the code that counts */
-  #learnWhy(code, reason) {
-    const said = this.#closing;
-    const why = said && (code === 1005 || code === 1006) ? said.code : code;
-    // Of the server's words only the name of the step that failed is used.
-    const fault = /^(\w+):/.exec(said?.reason ?? reason)?.[1] ?? "";
-    Object.assign(this.#view, { why, fault });
-    return why;
-  }
-
-  /** @param {DisplayState} state @param {number | string} why */
-  #finish(state, why) {
+  /** @param {number | string} why @param {DisplayState} state */
+  #finish(why, state = UNAVAILABLE.includes(why) ? "unavailable" : "ended") {
     this.#generation++;
     this.#with.timers.clear(this.#timer.retry);
     this.#drop();
@@ -290,8 +272,7 @@ export class Display extends Emitter {
     const [channel, rfb] = [this.#channel, this.#rfb];
     if (!channel) return;
     if (this.#view.state === "live") this.emit("frozen", { at: this.#heardAt });
-    this.#with.timers.clear(this.#timer.steady);
-    this.#with.timers.clear(this.#timer.pulse);
+    for (const timer of [this.#timer.steady, this.#timer.pulse]) this.#with.timers.clear(timer);
     this.#channel = this.#rfb = null;
     Object.assign(this.#view, { mode: "observe", pause: "", delay: null });
     rfb?.disconnect(); // before noVNC hears of the close: it would complain on the console
@@ -300,6 +281,7 @@ export class Display extends Emitter {
 
   #heard() {
     this.#heardAt = this.#with.now();
+    this.#deadAt = this.#heardAt + SILENCE_MS;
   }
 
   #pulse() {
@@ -307,9 +289,16 @@ export class Display extends Emitter {
     const hasSlept = now - this.#pulsedAt > 4 * PULSE_MS;
     this.#pulsedAt = now;
     this.#timer.pulse = this.#with.timers.set(() => this.#pulse(), PULSE_MS);
-    if (hasSlept || !this.#with.visible()) this.#heard(); // silence is judged only where time was watched
-    if (now - this.#heardAt >= SILENCE_MS) this.#closed(1006, "");
-    else if (hasSlept || now - this.#pingedAt >= PING_MS) this.#ping();
+    if (!this.#with.visible()) this.#deadAt = now + SILENCE_MS; // silence is judged only where time was watched
+    if (hasSlept) this.#doubt();
+    else if (now >= this.#deadAt) this.#closed();
+    else if (now - this.#pingedAt >= PING_MS) this.#ping();
+  }
+
+  /** It may have died unseen: it has ANSWER_MS to show that it lives. */
+  #doubt() {
+    this.#deadAt = this.#with.now() + ANSWER_MS;
+    this.#ping();
   }
 
   #ping() {
@@ -319,7 +308,7 @@ export class Display extends Emitter {
 
   #applyMode() {
     const isOpen = this.#allowed && this.#view.mode === "control";
-    if (this.#rfb) Object.assign(this.#rfb, { viewOnly: !isOpen, focusOnClick: isOpen });
+    Object.assign(this.#rfb ?? {}, { viewOnly: !isOpen, focusOnClick: isOpen });
     this.#set({});
   }
 

@@ -1,4 +1,4 @@
-/** The base of the page's parts: they tell what happens by custom events. */
+/** The page's parts tell what happens by custom events. */
 export class Emitter extends EventTarget {
   /** @param {string} name @param {any} [detail] */
   emit(name, detail) {

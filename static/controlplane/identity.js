@@ -1,8 +1,7 @@
 /**
- * Who this tab is: a client_id and the epoch of the control it had, kept in the tab's own storage,
- * so that a reload resumes control. A duplicated tab has a copy of that; it finds the lock on its
- * client_id taken and becomes somebody new. Without locks (plain http), the server closes the older
- * of two streams with the same client_id (4410).
+ * Who this tab is: a client_id and the epoch of its control, kept in the tab's own storage, so that
+ * a reload resumes control. A duplicated tab has a copy: it finds the lock on its client_id taken and
+ * becomes somebody new. Without locks (plain http), the server closes the older stream (4410).
  */
 
 // A reload may ask for the lock a moment before the old page has let go of it.
@@ -10,8 +9,7 @@ const LOCK_WAIT_MS = 500;
 
 export class Identity {
   clientId = "";
-  /** @type {number | null} */
-  epoch = null;
+  /** @type {number | null} */ epoch = null;
   #with;
   #key;
 
@@ -21,7 +19,7 @@ export class Identity {
     this.#key = `desktopctl:${with_.workspace}`;
   }
 
-  /** Find out who this tab is; after it, `clientId` and `epoch` are set. */
+  /** Find out: after it, `clientId` and `epoch` are set. */
   async claim() {
     const { client_id, epoch } = this.#load();
     if (client_id && (await this.#lock(client_id))) {
@@ -29,7 +27,7 @@ export class Identity {
       this.epoch = Number.isInteger(epoch) ? epoch : null;
     } else {
       this.clientId = this.#invent();
-      await this.#lock(this.clientId);
+      this.#lock(this.clientId); // nobody else can have it: no need to wait
     }
     this.remember(this.epoch);
   }
@@ -58,11 +56,10 @@ export class Identity {
     return Array.from(this.#with.crypto.getRandomValues(new Uint8Array(26)), (byte) => alphabet[byte % 32]).join("");
   }
 
-  /** Hold the lock for as long as the page lives. @param {string} clientId @returns {Promise<boolean>} */
-  #lock(clientId) {
-    const locks = this.#with.locks;
-    if (!locks) return Promise.resolve(true);
-    return new Promise((resolve) => {
+  /** Hold the lock for as long as the page lives. @param {string} clientId */
+  async #lock(clientId) {
+    const { locks } = this.#with;
+    return !locks || new Promise((resolve) => {
       const signal = AbortSignal.timeout(LOCK_WAIT_MS);
       const held = () => (resolve(true), new Promise(() => {}));
       locks.request(`desktopctl:${clientId}`, { signal }, held).catch(() => resolve(false));

@@ -29,6 +29,18 @@ export function keysymOf(character) {
   return code < 0x100 ? code : 0x0100_0000 + code;
 }
 
+/** The keys that type a text, and how many of its characters no key can: control characters. @param {string} text */
+export function keysymsOf(text) {
+  const characters = [...text.replace(/\r\n?/g, "\n")];
+  const keys = characters.filter((each) => each === "\n" || each === "\t" || !/\p{C}/u.test(each));
+  return { keysyms: keys.map(keysymOf), lost: characters.length - keys.length };
+}
+
+/** Whether every keyboard has these keys: with others a desktop may drop what a backspace is to erase. @param {string} text */
+export function isPlain(text) {
+  return /^[\x20-\x7e]*$/.test(text);
+}
+
 /** Backspaces from the end of `before`, then what is new. @param {string} before @param {string} after */
 export function keysBetween(before, after) {
   const old = [...before];

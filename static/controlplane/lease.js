@@ -9,46 +9,35 @@ import { Emitter } from "./emitter.js";
  *       `-- handed over, as it has asked --> held
  *
  * - The latest call wins: what is granted to an older wish (generation) is released at once, with
- *   its epoch; so is a lease that the page finds itself the holder of without having asked. An open
- *   request of this tab is having asked, also from before a reload; a withdrawn one is not.
+ *   its epoch; so is a lease that the page holds without having asked. An open request of this tab
+ *   is having asked, also from before a reload; a withdrawn one is not.
  * - A take waits for the acquires and releases under way: the same holder would be given the same
  *   epoch again, which a late release would end.
- * - `session()` gives permission for one dial: a renewal if control is ours, else to observe.
  * - The lapse of an unrenewed lease is no loss: renewing goes on, and may resume it.
  *
  * Events: `change`; `lost` (a Loss); `kept` ({by, epoch, reason}), the holder keeps control that was
- * asked for; `refused` ({what, status, code}); `signedout`. Times are ms.
+ * asked for; `refused` ({what, status, code}); `signedout`.
  */
 
 const TICK_MS = 15_000;
-const DEFAULT_RENEW_MS = 120_000;
 
 export class Lease extends Emitter {
-  /** @type {LeaseView["wants"]} */
-  wants = "none";
-  /** @type {number | null} */
-  epoch = null;
-  /** @type {Control | null} the newest one known */
-  control = null;
-  /** The last renewal got no answer. */
-  failing = false;
-  /** The lease ran out unrenewed; it may still be resumed. */
-  lapsed = false;
-
+  /** @type {LeaseView["wants"]} */ wants = "none";
+  /** @type {number | null} */ epoch;
+  /** @type {Control | null} the newest one known */ control = null;
+  failing = false; // the last renewal got no answer
+  lapsed = false; // it ran out unrenewed, and may still be resumed
   #with;
   #generation = 0;
-  /** @type {Set<Promise<unknown>>} acquires and releases that have no answer yet */
-  #underWay = new Set();
-  /** @type {Promise<Answer<Grant>> | null} */
-  #renewal = null;
+  /** @type {Set<Promise<unknown>>} acquires and releases without an answer yet */ #underWay = new Set();
+  /** @type {Promise<Answer<Grant>> | null} */ #renewal = null;
   #isAsking = false; // the request has no answer yet
+  #handsBack = false;
   #hasWithdrawn = false; // what is still told of this tab's request does not count
-  /** @type {number | null} the epoch that was let go of last */
-  #letGoOf = null;
+  /** @type {number | null} the epoch that was let go of last */ #letGoOf = null;
   #clockOffset = 0;
   #failures = 0;
-  #due = 0;
-  #period = DEFAULT_RENEW_MS;
+  #period = 120_000; // until the server tells it
   /** @type {any} */ #timer;
   /** @type {any} */ #letGoTimer;
 
@@ -68,8 +57,7 @@ export class Lease extends Emitter {
     if (this.wants === "taking") this.#generation++;
     if (this.request || this.#isAsking) this.#with.api.change("request/withdraw", {}, { keepalive: true });
     this.#hasWithdrawn = true;
-    this.#with.timers.clear(this.#timer);
-    this.#with.timers.clear(this.#letGoTimer);
+    this.#clearTimers();
   }
 
   /** The server's time now, as far as known. */
@@ -102,27 +90,43 @@ export class Lease extends Emitter {
     if (epoch !== null) this.#letGo(epoch);
   }
 
+  /** Hand back to the agent that waits. @param {string} outcome @param {string} note */
+  async handBack(outcome, note) {
+    this.#handsBack = true; // no loss, even where the stream is first
+    this.#clearTimers();
+    const answer = await this.#with.api.change("release", { epoch: this.epoch ?? this.control?.epoch, outcome, note });
+    this.#handsBack = false;
+    if (!answer.ok) return this.wake(), this.#refused("handback", answer);
+    this.#want("none");
+    this.hear({ control: answer.data });
+  }
+
   /** End the control of whoever has it now; `close`, and let nobody have it. @param {string} note */
   force(note, close = false) {
-    const epoch = this.control?.epoch;
-    return this.#change("force", "release", { ...(epoch && { epoch }), force: true, note, ...(close && { close }) });
+    const epoch = this.control?.epoch || undefined;
+    return this.#change("force", { epoch, force: true, note, ...(close && { close }) }, "release");
   }
 
   /** Let a closed desktop be controlled again. */
   open() {
-    return this.#change("open", "open", {});
+    return this.#change("open");
   }
 
-  /** Keep control that is about to end by a limit. */
+  /** Against the end by a limit. */
   prolong() {
-    return this.#change("keep", "keep", { epoch: this.epoch });
+    return this.#change("keep", { epoch: this.epoch });
+  }
+
+  /** Hide the desktop from all who watch, or show it again. @param {boolean} hidden */
+  hide(hidden) {
+    return this.#change("hide", { epoch: this.epoch, hidden });
   }
 
   /** Ask the holder for control. @param {string} message */
   async ask(message) {
     this.#hasWithdrawn = false;
     this.#isAsking = true;
-    await this.#change("ask", "request", { message });
+    await this.#change("ask", { message }, "request");
     this.#isAsking = false;
   }
 
@@ -130,22 +134,21 @@ export class Lease extends Emitter {
   async withdraw() {
     this.#hasWithdrawn = true;
     this.emit("change");
-    if (await this.#change("withdraw", "request/withdraw", {})) return;
+    if (await this.#change("withdraw", {}, "request/withdraw")) return;
     this.#hasWithdrawn = false;
     this.emit("change");
   }
 
   /** Hand control over to who has asked, or keep it. @param {number} request @param {boolean} accept */
   answer(request, accept) {
-    return this.#change("answer", "request/answer", { epoch: this.epoch, request, accept });
+    return this.#change("answer", { epoch: this.epoch, request, accept }, "request/answer");
   }
 
-  /** Permission to open one stream, fresh from the server. @returns {Promise<Answer<{session_url: string}>>} */
+  /** Permission for one dial: a renewal if control is ours, else to observe. @returns {Promise<Answer<{session_url: string}>>} */
   async session() {
-    if (this.epoch === null) return this.#with.api.observe();
-    const answer = await this.renew();
-    if (this.epoch === null) return this.#with.api.observe(); // refused, or released meanwhile
-    return answer;
+    const renewed = this.epoch === null ? null : await this.renew();
+    // Without control, or refused, or released meanwhile.
+    return renewed && this.epoch !== null ? renewed : this.#with.api.observe();
   }
 
   /** Renew now; calls at the same time share one. @returns {Promise<Answer<Grant>>} */
@@ -154,57 +157,51 @@ export class Lease extends Emitter {
     return this.#renewal;
   }
 
-  /** The page has become visible or is online again: do not wait for timers. */
+  /** Visible or online again: do not wait for timers. */
   wake() {
     if (this.epoch !== null) this.renew();
   }
 
-  /** Read who has control. @returns {Promise<Answer<Control>>} */
+  /** Read who has control. */
   async refresh() {
     const answer = await this.#with.api.control();
     if (answer.ok) this.hear({ control: answer.data });
     return answer;
   }
 
-  /** Take in what the server tells, in whatever order it arrives. @param {News} news @returns {void} */
+  /** Take in what the server tells, in whatever order it arrives. @param {News} news */
   hear(news) {
     const { control } = news;
     const asked = this.request;
     if (!this.#learn(control)) return;
     if (this.wants === "none") this.#heardWatching(news, asked);
     else if (this.epoch !== null && control.this_client) this.#keep(Math.max(control.epoch, this.epoch));
-    else if (this.epoch !== null && control.epoch >= this.epoch) this.#ended(news);
+    else if (this.epoch !== null && control.epoch >= this.epoch && !this.#handsBack) this.#ended(news);
     this.emit("change");
   }
 
   /** @param {News} news @param {Asked | undefined} asked until now */
   #heardWatching({ control, reason, by }, asked) {
     if (control.this_client && control.epoch !== this.#letGoOf) {
-      if (asked || this.#isAsking) this.#handedOver(control);
-      else this.#letGo(control.epoch);
+      if (!asked && !this.#isAsking) return void this.#letGo(control.epoch);
+      this.#want("taking");
+      this.#adopt(control);
+      this.renew(); // which tells how often to
     } else if (asked && !this.request && control.controller === "user") {
-      const isOwnDoing = reason === "withdrawn" && by === asked.by; // also what the server did for us
-      if (!isOwnDoing) this.emit("kept", { by: control.controlled_by, epoch: control.epoch, reason });
+      if (reason === "withdrawn" && by === asked.by) return; // our own doing, or the server's for us
+      this.emit("kept", { by: control.controlled_by, epoch: control.epoch, reason });
     }
   }
 
-  /** @param {Control} control @returns {boolean} whether it is news */
+  /** Whether it is news. @param {Control} control */
   #learn(control) {
-    const known = this.control;
-    const isNewer = !known || control.server_time > known.server_time; // ISO 8601 sorts as text
-    // Requests and limits come and go within a version.
-    const isSame = control.version === known?.version;
-    if (known && (isSame ? control.server_time < known.server_time : control.version < known.version)) return false;
+    const { version = 0, server_time = "" } = this.control ?? {};
+    // Requests and limits come and go within a version. ISO 8601 sorts as text.
+    const isOld = control.version === version ? control.server_time < server_time : control.version < version;
+    if (isOld) return false;
     this.control = control;
-    if (isNewer) this.#clockOffset = Date.parse(control.server_time) - this.#with.now();
+    if (control.server_time > server_time) this.#clockOffset = Date.parse(control.server_time) - this.#with.now();
     return true;
-  }
-
-  /** @param {Control} control */
-  #handedOver(control) {
-    this.#want("taking");
-    this.#adopt(control);
-    this.renew(); // which tells how often to
   }
 
   /** @param {News} news */
@@ -231,16 +228,15 @@ export class Lease extends Emitter {
 
   /** @param {{epoch?: number, move?: boolean}} body */
   #acquire(body) {
-    const generation = this.#generation;
-    const settle = async () => {
+    return this.#track(async () => {
+      const generation = this.#generation;
       /** @type {Answer<Grant>} */
       const answer = await this.#with.api.change("acquire", body);
       if (answer.current) this.#learn(answer.current);
       if (answer.ok && generation === this.#generation) this.#adopt(answer.data);
       else if (answer.ok) await this.#letGo(answer.data.epoch);
       return answer;
-    };
-    return this.#track(settle());
+    });
   }
 
   /** @param {Control & {renew_after_seconds?: number}} grant */
@@ -269,8 +265,8 @@ export class Lease extends Emitter {
     this.emit("lost", { at: control?.server_time, ...(end?.reason === reason && end), ...told, reason });
   }
 
-  /** A call that is answered with Control. @param {Asking} what @param {string} call @param {object} body */
-  async #change(what, call, body) {
+  /** A call that is answered with Control. @param {Asking} what @param {object} [body] @param {string} call */
+  async #change(what, body, call = what) {
     const answer = await this.#with.api.change(call, body);
     if (answer.ok) this.hear({ control: answer.data });
     else this.#refused(what, answer);
@@ -285,63 +281,57 @@ export class Lease extends Emitter {
     else if (wants === this.wants) this.emit("refused", { what, status, code }); // else the loss has been told
   }
 
-  /** @param {"none" | "taking"} wants @returns {number} the new generation */
+  /** Returns the new generation. @param {"none" | "taking"} wants */
   #want(wants) {
     this.wants = wants;
     this.#keep(null);
     this.failing = this.lapsed = false;
     this.#failures = 0;
     this.#letGoOf = null;
-    this.#with.timers.clear(this.#timer);
-    this.#with.timers.clear(this.#letGoTimer);
-    this.#generation++;
+    this.#clearTimers();
+    const generation = ++this.#generation;
     this.emit("change");
-    return this.#generation;
+    return generation;
+  }
+
+  #clearTimers() {
+    for (const timer of [this.#timer, this.#letGoTimer]) this.#with.timers.clear(timer);
   }
 
   /** @param {number} epoch */
   #letGo(epoch, failures = 0) {
     this.#letGoOf = epoch;
-    return this.#track(this.#releaseOnce(epoch, failures));
+    return this.#track(async () => {
+      const generation = this.#generation;
+      const { ok, status, data, retryAfterMs } = await this.#with.api.change("release", { epoch });
+      if (ok) return this.hear({ control: data });
+      if (isRefusal(status) || status === 401 || generation !== this.#generation) return;
+      const wait = Math.max(retryAfterMs, backoff(failures, this.#with.random));
+      this.#letGoTimer = this.#with.timers.set(() => this.#letGo(epoch, failures + 1), wait);
+    });
   }
 
-  /** @param {number} epoch @param {number} failures */
-  async #releaseOnce(epoch, failures) {
-    const generation = this.#generation;
-    const answer = await this.#with.api.change("release", { epoch });
-    if (answer.ok) return this.hear({ control: answer.data });
-    if (isRefusal(answer.status) || answer.status === 401 || generation !== this.#generation) return;
-    const wait = Math.max(answer.retryAfterMs, backoff(failures, this.#with.random));
-    this.#letGoTimer = this.#with.timers.set(() => this.#letGo(epoch, failures + 1), wait);
-  }
-
-  /** @template T @param {Promise<T>} call @returns {Promise<T>} */
+  /** @template T @param {() => Promise<T>} call */
   #track(call) {
-    const tracked = call.finally(() => this.#underWay.delete(tracked));
+    const tracked = call().finally(() => this.#underWay.delete(tracked));
     this.#underWay.add(tracked);
     return tracked;
   }
 
-  /** @param {number} ms */
-  #arm(ms) {
-    this.#due = this.#with.now() + ms;
-    this.#sleep(ms);
-  }
-
-  /** In short steps with a look at the clock: a long timer would sleep on with the laptop. @param {number} ms */
-  #sleep(ms) {
-    this.#with.timers.clear(this.#timer);
-    this.#timer = this.#with.timers.set(() => this.#look(), Math.min(ms, TICK_MS));
-  }
-
-  #look() {
-    const left = this.#due - this.#with.now();
-    if (left <= 0 || left > Math.max(this.#period, TICK_MS)) this.renew();
-    else this.#sleep(left);
+  /** Renew in `ms`, looking at the clock often: a long timer would sleep on with the laptop. @param {number} ms */
+  #arm(ms, due = this.#with.now() + ms) {
+    const { now, timers } = this.#with;
+    const look = () => {
+      const left = due - now();
+      if (left <= 0 || left > Math.max(this.#period, TICK_MS)) this.renew();
+      else this.#arm(left, due);
+    };
+    timers.clear(this.#timer);
+    this.#timer = timers.set(look, Math.min(ms, TICK_MS));
   }
 }
 
-/** @param {number} status @returns {boolean} a plain no; everything else may pass with time */
+/** A plain no: everything else may pass with time. @param {number} status */
 function isRefusal(status) {
   return status >= 400 && status < 500 && ![401, 408, 429].includes(status);
 }

@@ -1,5 +1,6 @@
 import { announcement, badgeOf, factsOf, holderOf, viewersOf } from "./cards.js";
 import { Events } from "./events.js";
+import { gettext } from "./gettext.js";
 
 /** The list of desktops stays as things are, without a reload: each event changes its card in place. */
 
@@ -15,7 +16,8 @@ for (const card of /** @type {NodeListOf<HTMLElement>} */ (list.querySelectorAll
 }
 /** All that need no reload to be found; the other pages of a long list are counted in by the first hello. */
 const expected = new Set(cards.keys());
-let isPaged = list.querySelector(".pages") !== null;
+const search = /** @type {HTMLInputElement | null} */ (list.querySelector("#q"));
+let isPaged = list.querySelector(".pages") !== null || Boolean(search?.value);
 
 /** What is known of each. @type {Map<string, {viewers?: number, display?: Shown}>} */
 const facts = new Map();
@@ -64,7 +66,7 @@ const acts = {
     const card = cards.get(workspace);
     if (!card) return;
     card.dataset.gone = "";
-    say(card, ".holder", "Not available any more");
+    say(card, ".holder", gettext("Not available any more"));
     say(card, ".facts", "");
   },
 };
@@ -98,6 +100,11 @@ function announce(sentence) {
 events.addEventListener("event", (event) => {
   const { type, data } = /** @type {CustomEvent} */ (event).detail;
   acts[type](data);
+});
+addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || document.activeElement === search) return;
+  event.preventDefault();
+  search?.select();
 });
 const wake = () => events.wake();
 events.start();

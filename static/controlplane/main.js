@@ -1,21 +1,23 @@
 import { Api } from "./api.js";
-import { Clipboard } from "./clipboard.js";
 import { Display } from "./display.js";
 import { Identity } from "./identity.js";
 import { Lease } from "./lease.js";
+import { pass } from "./pass.js";
 import { Ui } from "./ui.js";
-import { askerOf, asksOf, clock, delayOf, duration, factsOf, isOver, limitOf, offersOf, statusOf } from "./view.js";
+import { ageOf, askerOf, holderOf, hidesOf, limitOf, offersOf, statusOf } from "./view.js";
 
 /**
  * Reads the page's data attributes, builds the parts and connects their events. The parts do not
- * know each other: lease (may I?), display (the picture), clipboard, ui (the elements).
+ * know each other: lease (may I?), display (the picture), ui (the elements), tools (the rest).
  */
 
 const TICK_MS = 1_000;
 const REFRESH_MS = 15_000;
+const HIDDEN_MS = 2_000;
 const SLOW_MS = 3_000;
+const SLEPT_MS = 10_000;
 const SETTLE_MS = 700;
-const CLIPBOARD_CHARACTERS = 262_144;
+const BACK_MS = 30_000;
 
 /** @type {Timers} */
 const timers = { set: (callback, ms) => setTimeout(callback, ms), clear: (id) => clearTimeout(id) };
@@ -24,15 +26,15 @@ const ambience = { timers, now, random: Math.random };
 const visible = () => document.visibilityState === "visible";
 
 const data = /** @type {Record<string, string>} */ ({ ...document.getElementById("display")?.dataset });
-const identity = new Identity({ workspace: data.workspace, storage: () => sessionStorage, locks: navigator.locks, crypto });
+const identity = new Identity({ workspace: data.workspace, storage: pass.storage, locks: pass.locks, crypto });
 await identity.claim();
 
 const ui = new Ui();
 const api = new Api({
-  fetch: (...request) => fetch(...request),
+  fetch: pass.fetch,
   base: data.api,
   clientId: identity.clientId,
-  csrf: () => /(?:^|; )csrftoken=([^;]+)/.exec(document.cookie)?.[1] ?? "",
+  csrf: pass.csrf,
   timers,
 });
 const lease = new Lease({ ...ambience, api, epoch: identity.epoch, remember: (epoch) => identity.remember(epoch) });
@@ -44,47 +46,47 @@ const display = new Display({
   screen: ui.screen,
   visible,
 });
-const clipboard = new Clipboard({
-  limit: CLIPBOARD_CHARACTERS,
-  isDriving: () => display.driving,
-  send: (text) => display.paste(text),
-  write: writeText,
-  timers,
-});
 
 /** @type {Notice | null} */
 let notice = null;
+let noticeAt = 0;
+let relitAt = 0;
+/** @type {Absence} */
+const absence = { hiddenAt: 0, backAt: 0 };
 let signedOut = false;
 let stale = false;
 let frozenAt = 0;
+let tickedAt = now();
 let connectingSince = now();
-let version = -1;
 let wantsFocus = false;
 let wasDriving = false;
 let isDrawing = false;
 let askerShown = 0;
 let askerChangedAt = 0;
+let copied = "";
+/** @type {typeof import("./news.js") | null} */
+let news = null;
+/** @type {import("./tools.js").Tools | null} */
+let tools = null;
+/** @type {Promise<import("./tools.js").Tools | null> | null} */
+let loading = null;
 
 /** What a person or the server does → which part is told. @type {[EventTarget, string, (detail: any) => void][]} */
 const wires = [
   [ui, "take", () => lease.take()],
   [ui, "move", () => lease.take({ move: true })],
   [ui, "release", () => lease.release()],
-  [ui, "ask", ({ message }) => lease.ask(message.trim())],
   [ui, "withdraw", () => lease.withdraw()],
   [ui, "hand", () => answer(true)],
   [ui, "keep", keep],
-  [ui, "force", ({ note, close }) => lease.force(note.trim(), Boolean(close))],
   [ui, "open", () => lease.open()],
+  [ui, "hide", () => lease.hide(!lease.control?.hidden)],
   [ui, "reconnect", () => display.restart()],
   [ui, "retry", () => display.wake()],
-  [ui, "signin", () => location.assign(data.loginUrl)],
+  [ui, "signin", async () => (await import("./signin.js")).signIn(data.login, data.signedIn)],
   [ui, "dismiss", () => notify(null)],
-  [ui, "cad", () => (display.ctrlAltDel(), display.focus())],
-  [ui, "keys", ({ keysyms }) => display.type(keysyms)],
-  [ui, "paste", paste],
-  [ui, "edit", ({ text }) => clipboard.edit(text)],
-  [ui, "copy", ({ text }) => clipboard.copy(text)],
+  [ui, "cad", async () => ((await loadTools())?.ctrlAltDel(), display.focus())],
+  ...["clipboard", "keyboard", "combos", "view", "fullscreen", "ask", "force", "handback"].map(toolOf),
   [ui, "enter", () => display.focus()],
   [lease, "change", leaseChanged],
   [lease, "lost", (loss) => notify({ kind: "lost", ...loss })],
@@ -94,23 +96,28 @@ const wires = [
   [display, "change", draw],
   [display, "control", (message) => lease.hear(message)],
   [display, "frozen", ({ at }) => ((frozenAt = at), ui.freeze(), refresh())],
-  [display, "live", () => (ui.thaw(), regainFocus())],
-  [display, "clipboard", ({ text }) => clipboard.fromDesktop(text)],
-  [display, "toolarge", () => clipboard.refused()],
-  [clipboard, "text", ({ text }) => ui.showText(text)],
-  [clipboard, "say", ({ sentence }) => ui.say(sentence)],
+  [display, "live", () => (ui.thaw(), regainFocus(), loadNews(), (relitAt = frozenAt && now()))],
+  [display, "clipboard", ({ text }) => (copied = text)],
 ];
 for (const [target, type, act] of wires) {
   target.addEventListener(type, (event) => act(/** @type {CustomEvent} */ (event).detail));
 }
 
+/** Whether somebody has chosen here how pictures are shown. */
+function hasLook() {
+  try {
+    return localStorage.getItem("desktopctl.look") !== null;
+  } catch {
+    return false; // forbidden
+  }
+}
+
 function leaseChanged() {
-  if (isOver(notice, lease)) notice = null;
+  if (news?.isOver(notice, lease)) notice = null;
   if (lease.wants === "taking") wantsFocus = true;
+  if (lease.wants !== "none") loadTools();
   display.allow(lease.wants !== "none");
-  const news = lease.control?.version ?? version;
-  if (news !== version) display.controlChanged();
-  version = news;
+  if (!lease.control?.hidden) display.shown();
   draw();
 }
 
@@ -135,21 +142,33 @@ function keep() {
   display.focus();
 }
 
-/** @param {Notice | null} news */
-function notify(news) {
-  notice = news;
+/** @param {Notice | null} change */
+function notify(change) {
+  notice = change;
+  noticeAt = now();
+  loadNews();
   draw();
 }
 
-/** @param {{text: string | null, keysym: number, isMeta: boolean}} pasted */
-function paste({ text, keysym, isMeta }) {
-  if (!text || clipboard.toDesktop(text)) display.pressPaste(keysym, isMeta);
+/** The words for it; without them, the page says how things are now. */
+async function loadNews() {
+  if (news) return;
+  news = await import("./news.js").catch(() => null);
+  draw();
 }
 
-/** @param {string} text */
-async function writeText(text) {
-  if (!navigator.clipboard || !document.hasFocus()) return false;
-  return navigator.clipboard.writeText(text).then(() => true, () => false);
+/** @param {string} act @returns {[EventTarget, string, () => void]} */
+function toolOf(act) {
+  return [ui, act, async () => (await loadTools())?.toggle(act)];
+}
+
+/** Once, when they are wanted: nobody needs them to watch. */
+function loadTools() {
+  loading ??= import("./tools.js").then(
+    (module) => (tools = new module.Tools({ name: data.name, display, lease, timers, copied })),
+    () => (loading = null), // with the network; asked for again at the next click
+  );
+  return loading;
 }
 
 /** After "Take control", and where a reconnect has taken the canvas away under the focus. */
@@ -166,46 +185,121 @@ function draw() {
   queueMicrotask(() => ((isDrawing = false), render()));
 }
 
-function render() {
+/** A notice stays; that the picture was reconnected is told for a while. */
+function away() {
+  const at = notice ? noticeAt : now() - absence.backAt < BACK_MS ? relitAt : 0;
+  return news?.awayAt(at, absence) ?? 0;
+}
+
+const SILENCE = { told: "", cause: "", asks: "", facts: "", delay: "" };
+
+/** @returns {PageView} */
+function viewNow() {
   const shown = display.view;
-  const { driving } = display;
-  if (shown.state !== "connecting") connectingSince = now();
   if (shown.why === "signed_out") signedOut = true;
-  const slow = now() - connectingSince > SLOW_MS;
-  const view = { name: data.name, display: shown, lease, notice, slow, signedOut, stale, serverNow: lease.serverNow };
-  const age = `Picture from ${clock(new Date(frozenAt).toISOString())}, ${duration(now() - frozenAt)} old`;
-  const isOurs = shown.state === "live" ? driving : lease.epoch !== null;
+  if (shown.why || signedOut) loadNews();
+  return {
+    ...SILENCE,
+    name: data.name,
+    display: shown,
+    lease,
+    notice,
+    slow: isSlow(shown),
+    signedOut,
+    guest: !data.login,
+    stale,
+    away: away(),
+    serverNow: lease.serverNow,
+  };
+}
+
+function render() {
+  const { driving, view: shown } = display;
+  const view = viewNow();
+  const words = news?.wordsOf(view) ?? SILENCE;
+  const isOurs = shown.state === "live" ? driving : lease.epoch !== null && (data.login || !signedOut);
+  const offers = offersOf(view);
   ui.render({
     display: shown,
     driving,
     mode: isOurs ? "control" : "observe",
-    status: statusOf(view),
-    facts: factsOf(view),
-    delay: delayOf(view),
-    offers: offersOf(view),
-    asks: asksOf(view),
-    holder: lease.control?.controlled_by ?? "the holder",
-    age: ui.isFrozen ? age : "",
+    status: statusOf({ ...view, ...words }),
+    facts: words.facts,
+    delay: words.delay,
+    offers,
+    hides: hidesOf(lease),
+    asks: words.asks,
+    ...holderOf(lease),
+    age: ui.isFrozen ? ageOf(frozenAt, now()) : "", // the first time of day takes 40 ms
   });
+  tools?.render(offers);
   noteAsker(askerOf(lease)?.id ?? 0);
-  if (driving && !wasDriving) regainFocus();
+  if (!wasDriving) regainFocus();
   wasDriving = driving;
+}
+
+/** @param {DisplayView} shown */
+function isSlow({ state }) {
+  if (state !== "connecting") connectingSince = now();
+  return now() - connectingSince > SLOW_MS;
 }
 
 /** Who has control? And are we still signed in? A stream that ends with "not permitted" does not say. */
 async function refresh() {
   if (!visible() || signedOut) return;
+  noticeSleep();
   const { ok, status } = await lease.refresh();
   stale = !ok;
   signedOut ||= status === 401;
+  if (stale) loadNews();
+  if (ok && display.view.why === 4403) display.restart(); // it was the stream's login that ended
   draw();
 }
 
+/** Signed in again, in whatever window: go on from here, as somebody else anew. */
+async function comeBack() {
+  if (!signedOut || !data.login) return;
+  const user = await import("./signin.js").then((module) => module.whoIsIn(data.signedIn)).catch(() => null);
+  if (!user || !signedOut) return;
+  signedOut = false;
+  display.stop();
+  if (user === data.user) return display.restart();
+  identity.remember(null);
+  location.reload();
+}
+
+/** Control comes first: a stream can be dialled again at any time. */
 function wake() {
+  comeBack();
+  if (signedOut) return;
+  lease.wake(); // also before the page is hidden, for timers are slow then
   if (!visible()) return;
   display.wake();
-  lease.wake();
   refresh();
+}
+
+/** Timers stand still while the machine sleeps; nothing else tells of it for certain. */
+function noticeSleep() {
+  if (now() - tickedAt > SLEPT_MS && visible()) cameBack(tickedAt);
+  tickedAt = now();
+}
+
+function tick() {
+  noticeSleep();
+  draw();
+}
+
+/** @param {number} since */
+function cameBack(since) {
+  tickedAt = now();
+  Object.assign(absence, { hiddenAt: since, backAt: tickedAt });
+  wake();
+}
+
+function seenOrHidden() {
+  if (visible()) return cameBack(absence.hiddenAt);
+  absence.hiddenAt = now();
+  wake();
 }
 
 function start() {
@@ -213,7 +307,8 @@ function start() {
   lease.start();
   display.start();
   leaseChanged();
-  refresh();
+  if (hasLook()) loadTools();
+  setTimeout(refresh, TICK_MS); // the stream tells it sooner
 }
 
 function stop() {
@@ -223,9 +318,12 @@ function stop() {
 }
 
 start();
-setInterval(draw, TICK_MS);
+setInterval(tick, TICK_MS);
 setInterval(refresh, REFRESH_MS);
+setInterval(() => display.view.why === 4411 && refresh(), HIDDEN_MS);
 addEventListener("online", wake);
-document.addEventListener("visibilitychange", wake);
+addEventListener("focus", comeBack);
+new BroadcastChannel("desktopctl:signedin").addEventListener("message", comeBack);
+document.addEventListener("visibilitychange", seenOrHidden);
 addEventListener("pagehide", stop);
 addEventListener("pageshow", (event) => event.persisted && start()); // back from the browser's cache

@@ -1,213 +1,146 @@
 import { DIALS } from "./backoff.js";
+import { gettext } from "./gettext.js";
 
 /**
  * What the page says and which buttons it offers, from the state of its parts. Pure. The server's
  * own words are never shown: codes become sentences here.
  */
 
-/** @type {Words} */
-const FAULTS = {
-  resolve: "its address was not found",
-  connect: "nothing answers at its address",
-  banner: "what answers there is not a VNC server",
-  security: "it wants a kind of sign-in that is not known here",
-  authentication: "it refused the server’s password",
-  ServerInit: "it did not tell its size",
-  4502: "it refused or closed the connection",
-  4504: "it does not answer",
-};
-
-/** @type {Words} */
-const FINAL = {
-  signed_out: "You are signed out.",
-  4400: "The page and the server misunderstood each other. Reload the page.",
-  4403: "You may not watch this desktop (any more).",
-  4404: "The desktop cannot be reached: it does not exist, or its display is not enabled.",
-  4410: "This desktop was opened in a newer window. This one has stopped.",
-  4411: "The desktop is hidden from watchers for now. It comes back by itself.",
-  4511: "The desktop cannot be reached: it refused the server’s password. Tell an administrator.",
-};
-
-/** @type {Words} */
-const BEFORE_RETRY = {
-  4413: "The connection is too slow. ",
-  4429: "Too many windows are open. ",
-};
-
 const OVER = ["disconnected", "ended", "unavailable"];
 /** @type {DisplayView["why"][]} */
 const NO_RECONNECT = [4403, 4411, "stopped"];
 
 const OFFLINE = {
-  network: "No connection to the server.",
-  busy: "The server is busy.",
-  program: "The display program could not be loaded.",
+  network: gettext("No connection to the server."),
+  busy: gettext("The server is busy."),
+  program: gettext("The display program could not be loaded."),
 };
 
 const STEPS = {
-  session: "the server’s permission",
-  socket: "the server to open the connection",
-  desktop: "the desktop to answer",
-  picture: "the first picture",
-};
-
-/** `BY` stands for who did it. @type {Words} */
-const LOSSES = {
-  forced: "BY ended your control",
-  preempted: "BY took over",
-  taken: "BY took control after yours had run out",
-  moved: "Your control moved to another window of yours",
-  released: "Your control was released",
-  access_ended: "Your permission to control this desktop ended",
-  handed_over: "Your control was handed over to BY",
-  idle: "Your control ended for lack of input",
-  max_hold: "Your control had lasted as long as allowed",
-  expired: "Your control ran out",
-};
-
-/** @type {Words} */
-const ACTS = {
-  take: "take control",
-  force: "end control",
-  open: "open the desktop again",
-  keep: "keep control",
-  ask: "ask for control",
-  withdraw: "withdraw the request",
-  answer: "answer the request",
-};
-
-/** By the server's code, or else by status. @type {Words} */
-const REFUSALS = {
-  held: "somebody else has it now",
-  held_elsewhere: "you have it in another window",
-  closed: "the desktop is closed to it",
-  not_needed: "it is free, or yours already",
-  not_asked: "it is not open any more",
-  0: "the server did not answer",
-  403: "you have no permission",
-  404: "you have no permission",
-  429: "the server is busy. Try again",
+  session: gettext("the server’s permission"),
+  socket: gettext("the server to open the connection"),
+  desktop: gettext("the desktop to answer"),
+  picture: gettext("the first picture"),
 };
 
 const WARNING_MS = 30_500; // the server tells of it 30 s before
 
-/** @type {Words} */
-const ENDS = { idle: "for lack of input", max_hold: "because it has lasted as long as this workspace allows" };
-
-/** @param {string | null | undefined} iso @returns {string} a time of day, as people here write it */
+/** @param {string | null | undefined} iso a time of day, as people here write it */
 export function clock(iso) {
   if (!iso) return "";
   return new Date(iso).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" });
 }
 
-/** @param {number} ms @returns {string} */
+/** @param {number} ms */
 export function duration(ms) {
   const seconds = Math.max(0, Math.round(ms / 1000));
-  if (seconds < 60) return `${seconds} s`;
-  return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
+  if (seconds < 60) return gettext("%(seconds)s s", { seconds });
+  if (seconds < 5400) return gettext("%(minutes)s min", { minutes: Math.round(seconds / 60) });
+  return gettext("%(hours)s h", { hours: Math.round(seconds / 3600) });
 }
 
-/** The one line that is announced. @param {PageView} view @returns {string} */
+/** @param {number} at ms @param {number} now ms */
+export function ageOf(at, now) {
+  const time = clock(new Date(at).toISOString());
+  return gettext("Picture from %(time)s, %(age)s old", { time, age: duration(now - at) });
+}
+
+/** The one line that is announced. @param {PageView} view */
 export function statusOf(view) {
-  const { display, name, slow } = view;
-  if (view.signedOut) return FINAL.signed_out;
+  const { display, name, slow, cause, signedOut } = view;
+  if (signedOut) return cause;
   switch (display.state) {
     case "connecting":
-      return `Connecting to ${name}…${slow ? ` Waiting for ${STEPS[display.step]}.` : ""}`;
+      return connecting(name, slow ? STEPS[display.step] : "");
     case "reconnecting":
       return reconnecting(view);
     case "disconnected":
-      return unreachable(display) || "The connection is lost and could not be restored.";
+      return cause || gettext("The connection is lost and could not be restored.");
     case "live":
       return live(view);
     default:
-      return FINAL[display.why] ?? "The connection has ended.";
+      return cause || gettext("The connection has ended.");
   }
+}
+
+/** @param {string} name @param {string} step that takes long */
+function connecting(name, step) {
+  const words = gettext("Connecting to %(name)s…", { name });
+  return step ? `${words} ${gettext("Waiting for %(step)s.", { step })}` : words;
+}
+
+/** Who has control, and which agent waits. @param {LeaseView} lease */
+export function holderOf({ control }) {
+  return { holder: control?.controlled_by ?? "", controller: control?.controller ?? "none", agent: control?.agent ?? "" };
 }
 
 /** @param {PageView} view */
 function reconnecting(view) {
-  const { offline, attempt, why } = view.display;
+  const { offline, attempt } = view.display;
   if (offline) return `${OFFLINE[offline]} ${reserved(view)}`;
-  const cause = unreachable(view.display);
-  return `${cause ? `${cause} ` : (BEFORE_RETRY[why] ?? "")}Reconnecting… (attempt ${attempt} of ${DIALS})`;
+  const words = gettext("Reconnecting… (attempt %(attempt)s of %(dials)s)", { attempt, dials: DIALS });
+  return view.cause ? `${view.cause} ${words}` : words;
 }
 
 /** @param {PageView} view */
 function reserved({ lease, serverNow }) {
   const end = lease.epoch === null ? null : lease.control?.expires_at;
-  if (!end) return "Trying again.";
-  if (Date.parse(end) > serverNow) return `Control stays yours until ${clock(end)}.`;
-  return `Control was yours until ${clock(end)}. Trying again.`;
-}
-
-/** @param {DisplayView} display */
-function unreachable({ why, fault }) {
-  if (why !== 4502 && why !== 4504) return "";
-  return `The desktop cannot be reached: ${FAULTS[fault] ?? FAULTS[why]}.`;
+  if (!end) return gettext("Trying again.");
+  const time = clock(end);
+  if (Date.parse(end) > serverNow) return gettext("Control stays yours until %(time)s.", { time });
+  return gettext("Control was yours until %(time)s. Trying again.", { time });
 }
 
 /** @param {PageView} view */
 function live(view) {
-  const { lease, notice } = view;
-  if (notice) return sentenceOf(notice);
-  if (lease.wants !== "none") return holding(view);
-  if (lease.request) return `Asked ${lease.control?.controlled_by} for control. Waiting for an answer…`;
-  return watching(lease.control);
+  const { notice, told, away } = view;
+  if (!away || notice?.kind === "refused") return told || present(view);
+  const time = duration(away);
+  if (told) return gettext("While you were away (%(time)s): %(told)s", { time, told });
+  return `${gettext("While you were away (%(time)s), the picture was reconnected.", { time })} ${present(view)}`;
+}
+
+/** @param {PageView} view */
+function present(view) {
+  const { wants, request, control } = view.lease;
+  if (wants !== "none") return holding(view);
+  if (request) return gettext("Asked %(name)s for control. Waiting for an answer…", { name: control?.controlled_by });
+  return watching(control);
 }
 
 /** @param {PageView} view */
 function holding({ lease, display }) {
   if (display.mode === "control") {
-    if (!lease.failing) return "You have control.";
-    return `Could not renew control. Trying again; it ends at ${clock(lease.control?.expires_at)}.`;
+    const time = clock(lease.control?.expires_at);
+    if (lease.failing) return gettext("Could not renew control. Trying again; it ends at %(time)s.", { time });
+    return hidesOf(lease) ? gettext("You have control. Nobody else sees the desktop.") : gettext("You have control.");
   }
-  if (display.pause === "waiting") return "Taking control… Waiting for the previous controller to let go.";
-  if (lease.wants === "taking") return "Taking control…";
-  if (display.pause === "fenced") return "Input is paused: the server cannot check who has control. Control stays yours.";
+  if (display.pause === "waiting") return gettext("Taking control… Waiting for the previous controller to let go.");
+  if (lease.wants === "taking") return gettext("Taking control…");
+  if (display.pause === "fenced") return gettext("Input is paused: the server cannot check who has control. Control stays yours.");
   const hasLapsed = lease.lapsed || display.pause === "expired";
-  return hasLapsed ? "Your control ran out before it could be renewed. Trying again." : "Taking control…";
+  return hasLapsed ? gettext("Your control ran out before it could be renewed. Trying again.") : gettext("Taking control…");
 }
 
 /** @param {Control | null} control */
 function watching(control) {
-  if (!control) return "You are watching.";
-  if (control.closed) return `${closed(control.closed)} You are watching.`;
-  if (control.controller === "none") return "You are watching. Nobody has control.";
-  if (control.yours) return "You are watching. Your control is in another window.";
-  if (control.controller === "user") return `You are watching. ${control.controlled_by} has control.`;
-  return control.can.control ? "An agent has control. You can take over." : "You are watching. An agent has control.";
+  if (!control) return gettext("You are watching.");
+  if (control.closed) return `${closed(control.closed)} ${gettext("You are watching.")}`;
+  if (control.controller === "none") return gettext("You are watching. Nobody has control.");
+  if (control.yours) return gettext("You have control in another tab.");
+  if (control.controller === "user") return gettext("You are watching. %(name)s has control.", { name: control.controlled_by });
+  const mayTake = control.can.control;
+  return mayTake ? gettext("An agent has control. You can take over.") : gettext("You are watching. An agent has control.");
 }
 
 /** @param {NonNullable<Control["closed"]>} closing */
 function closed({ by, note }) {
-  return `${by ?? "Somebody"} has closed this desktop to control${quoted(note)}`;
+  return `${gettext("%(by)s has closed this desktop to control", { by: by ?? gettext("Somebody") })}${quoted(note)}`;
 }
 
 /** The end of a sentence. @param {string | null | undefined} words */
-function quoted(words) {
+export function quoted(words) {
   return words ? `: “${words}”.` : ".";
-}
-
-/** Whether what is told has been overtaken by who has control now. @param {Notice | null} notice @param {LeaseView} lease */
-export function isOver(notice, { wants, request, control }) {
-  const keeps = control?.controller === "user" && notice?.kind === "kept" && control.epoch === notice.epoch;
-  return wants !== "none" || Boolean(request) || (notice?.kind === "kept" && !keeps);
-}
-
-/** @param {Notice} notice */
-function sentenceOf(notice) {
-  if (notice.kind === "refused") return refusal(notice);
-  if (notice.kind === "kept") return `${notice.by} ${notice.reason === "unanswered" ? "did not answer" : "keeps control"}.`;
-  const lost = (LOSSES[notice.reason] ?? "Your control ended").replace("BY", () => notice.by || "Somebody else");
-  return `${lost}${quoted(notice.note)} You are watching.`;
-}
-
-/** @param {{what: string, status: number, code: string}} notice */
-function refusal({ what, status, code }) {
-  if (code === "asked_lately") return "You asked a moment ago. Wait half a minute before you ask again.";
-  const why = REFUSALS[code] ?? REFUSALS[status < 500 ? status : 429];
-  return `Could not ${ACTS[what]}${why ? `: ${why}` : ". Reload the page and try again"}.`;
 }
 
 /** Who asks this tab for control: first, who gets it by itself. @param {LeaseView} lease @returns {Asked | undefined} */
@@ -217,7 +150,7 @@ export function askerOf(lease) {
 }
 
 /** @param {LeaseView} lease */
-function othersRequests({ wants, control }) {
+export function othersRequests({ wants, control }) {
   return wants === "held" && control?.this_client ? control.requests.filter((each) => !each.yours) : [];
 }
 
@@ -227,72 +160,36 @@ export function limitOf({ wants, control }) {
   return ends && Date.parse(ends.at) - Date.parse(control?.server_time ?? "") < WARNING_MS ? ends : null;
 }
 
-/** What needs an answer, or comes by itself. It changes by the second. @param {PageView} view @returns {string} */
-export function asksOf({ display, lease, serverNow }) {
-  if (display.state !== "live") return "";
-  /** @param {string} iso */
-  const left = (iso) => `in ${Math.max(0, Math.ceil((Date.parse(iso) - serverNow) / 1000))} s`;
-  const [asker, limit] = [askerOf(lease), limitOf(lease)];
-  if (lease.request?.granted_at) return `${lease.control?.controlled_by} is away. Control comes to you ${left(lease.request.granted_at)}.`;
-  return [
-    asker?.granted_at && `You have given no input: control goes to ${asker.by} ${left(asker.granted_at)}. Press any key or move the mouse to keep it.`,
-    asker && !asker.granted_at && `${asker.by} asks for control${quoted(asker.message)}`,
-    asker && others(othersRequests(lease).length - 1),
-    limit && `Control ends ${left(limit.at)} ${ENDS[limit.reason]}.`,
-  ]
-    .filter(Boolean)
-    .join(" ");
+/** Whether an agent waits for us. @param {LeaseView} lease */
+export function handsBack({ wants, control }) {
+  if (!control?.agent || !control.can.control) return false;
+  if (wants === "held") return control.this_client;
+  return wants === "none" && !control.controlled_by && (control.help ?? control.parked) !== null;
 }
 
-/** @param {number} count */
-function others(count) {
-  return count && `${count} more ${count === 1 ? "asks" : "ask"} for it.`;
-}
-
-/** Beside the status, not announced: it changes with time. @param {PageView} view @returns {string} */
-export function factsOf({ display, lease, notice, stale, serverNow }) {
-  if (display.state !== "live") return "";
-  if (stale) return "Who has control could not be checked just now.";
-  if (notice?.kind === "lost" && notice.at) return `at ${clock(notice.at)}`;
-  const control = lease.control;
-  return control && control.controller !== "none" && lease.wants === "none" ? ofHolder(control, serverNow) : "";
-}
-
-/** The way to the server and back; not announced. @param {PageView} view @returns {string} */
-export function delayOf({ display: { state, delay } }) {
-  if (state !== "live" || delay === null) return "";
-  return delay < 1000 ? `Delay ${Math.max(1, Math.round(delay))} ms` : `Delay ${(delay / 1000).toFixed(1)} s`;
-}
-
-/** @param {Control} control @param {number} serverNow */
-function ofHolder({ controller, controlled_by, acquired_at, last_input_at, holder_connected }, serverNow) {
-  return [
-    controller === "agent" && controlled_by,
-    acquired_at && `since ${clock(acquired_at)}`,
-    last_input_at ? `no input for ${duration(serverNow - Date.parse(last_input_at))}` : "no input yet",
-    holder_connected === false && "their window is closed",
-  ]
-    .filter(Boolean)
-    .join(" · ");
+/** Whether this tab hides the desktop from all others. @param {LeaseView} lease */
+export function hidesOf({ wants, control }) {
+  return wants === "held" && Boolean(control?.this_client && control.hidden);
 }
 
 /** Which buttons are there, and why some cannot be pressed. @param {PageView} view @returns {Offers} */
 export function offersOf(view) {
-  const { display, lease, notice, signedOut } = view;
+  const { display, lease, notice, signedOut, guest } = view;
   return {
-    release: offer(lease.wants !== "none" && !signedOut),
+    release: offer(lease.wants !== "none" && !signedOut && !handsBack(lease)),
     reconnect: offer(!signedOut && OVER.includes(display.state) && !NO_RECONNECT.includes(display.why)),
     retry: offer(display.waiting && !signedOut),
-    signin: offer(signedOut),
+    signin: offer(signedOut && !guest),
     dismiss: offer(notice !== null && display.state === "live" && !signedOut),
     fullscreen: offer(true),
+    view: offer(true),
     ...permitted(view),
   };
 }
 
-const PERMITTED = ["take", "move", "ask", "withdraw", "hand", "keep", "force", "open", "clipboard", "keyboard", "cad"];
+const PERMITTED = ["take", "move", "ask", "withdraw", "hand", "keep", "handback", "force", "open", "hide", "clipboard", "keyboard", "combos", "cad", "typed"];
 
-/** What `can` decides. @param {PageView} view @returns {Offers} */
+/** What `can` decides. @param {PageView} view */
 function permitted({ display, lease, signedOut }) {
   const control = lease.control;
   const isOver = signedOut || display.state === "ended" || display.why === 4404;
@@ -301,15 +198,19 @@ function permitted({ display, lease, signedOut }) {
   return {
     ...waysToControl(display, lease, control),
     ...urgent(lease),
+    handback: offer(handsBack(lease)),
     force: offer(control.can.force && control.controller !== "none" && !control.this_client),
     open: offer(control.can.force && control.closed !== null),
+    hide: offer(lease.wants === "held" && control.this_client),
     clipboard: offer(control.can.control),
     keyboard: offer(control.can.control, noKeys),
+    combos: offer(control.can.control, noKeys),
     cad: offer(control.can.control, noKeys),
+    typed: offer(control.can.control, noKeys),
   };
 }
 
-/** @param {DisplayView} display @param {LeaseView} lease @param {Control} control @returns {Offers} */
+/** @param {DisplayView} display @param {LeaseView} lease @param {Control} control */
 function waysToControl(display, { wants, request }, control) {
   const mayTake = control.can.control && wants === "none";
   const isElsewhere = control.yours && !control.this_client;
@@ -320,7 +221,7 @@ function waysToControl(display, { wants, request }, control) {
   };
 }
 
-/** What waits for an answer. @param {LeaseView} lease @returns {Offers} */
+/** What waits for an answer. @param {LeaseView} lease */
 function urgent(lease) {
   const isAsked = askerOf(lease) !== undefined;
   return {
@@ -330,7 +231,7 @@ function urgent(lease) {
   };
 }
 
-/** @param {boolean} isThere @returns {Offer | null} */
+/** @param {boolean} isThere */
 function offer(isThere, why = "") {
   return isThere ? { why } : null;
 }
@@ -338,7 +239,7 @@ function offer(isThere, why = "") {
 /** @param {DisplayView} display @param {Control} control */
 function whyNotTake(display, control) {
   if (control.closed) return closed(control.closed);
-  if (isAnothers(control)) return `${control.controlled_by} has control. Ask for it, or wait until it is free.`;
+  if (isAnothers(control)) return gettext("%(name)s has control. Ask for it, or wait until it is free.", { name: control.controlled_by });
   return whyNoPicture(display);
 }
 
@@ -349,11 +250,11 @@ function isAnothers({ controller, yours }) {
 
 /** @param {DisplayView} display */
 function whyNoPicture({ state, why }) {
-  return state === "live" || why === 4411 ? "" : "Wait for the picture.";
+  return state === "live" || why === 4411 ? "" : gettext("Wait for the picture.");
 }
 
 /** @param {DisplayView} display @param {LeaseView} lease */
 function whyNoKeys({ state, mode }, { wants }) {
-  if (wants === "none") return "Take control first.";
-  return state === "live" && mode === "control" ? "" : "Wait for the connection.";
+  if (wants === "none") return gettext("Take control first.");
+  return state === "live" && mode === "control" ? "" : gettext("Wait for the connection.");
 }

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.e2e.rig import CHROMIUM_OPTIONS, Person
-from tests.support.databases import Databases
+from tests.support.databases import Database, Databases
 from tests.support.desktop import LiveDesktop
 from tests.support.processes import program
 from tests.support.server import LiveServer
@@ -23,10 +23,11 @@ SLUGS = {"tcp": "desk-1", "websockify": "desk-2"}
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Chromium, the system's own."""
+    """Chromium, the system's own, without the windows around its pages: they cost a second each."""
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(
-            executable_path=program("chromium", "chromium"), args=CHROMIUM_OPTIONS
+            executable_path=program("chromium-headless-shell", "chromium-headless-shell"),
+            args=CHROMIUM_OPTIONS,
         )
         yield chromium
         chromium.close()
@@ -44,27 +45,40 @@ def static_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 StartServer = Callable[..., LiveServer]
 
 
+@pytest.fixture(scope="session")
+def populated(
+    tmp_path_factory: pytest.TempPathFactory, desktop: LiveDesktop, databases: Databases
+) -> Database:
+    """A database with users and workspaces, of which each server gets a copy."""
+    database = databases.fresh()
+    upstreams = {
+        SLUGS["tcp"]: f"tcp://127.0.0.1:{desktop.vnc_port}",
+        SLUGS["websockify"]: f"ws://127.0.0.1:{desktop.websockify_port}/",
+    }
+    server = LiveServer(tmp_path_factory.mktemp("populating"), database.url)
+    server.populate(upstreams, desktop.password_file)
+    return database
+
+
 @pytest.fixture
 def start_server(
-    tmp_path: Path, desktop: LiveDesktop, static_root: Path, databases: Databases
+    tmp_path: Path, static_root: Path, databases: Databases, populated: Database
 ) -> Iterator[StartServer]:
     """Return a function that starts a server with users, workspaces and the given environment."""
     started: list[LiveServer] = []
 
     def start(kind: str = "uvicorn", **env: object) -> LiveServer:
-        url = databases.fresh().url
+        url = databases.copy(populated).url
         server = LiveServer(tmp_path, url, STATIC_ROOT=static_root, **env)
-        upstreams = {
-            SLUGS["tcp"]: f"tcp://127.0.0.1:{desktop.vnc_port}",
-            SLUGS["websockify"]: f"ws://127.0.0.1:{desktop.websockify_port}/",
-        }
-        server.populate(upstreams, desktop.password_file)
         started.append(server)
         return server.start(kind)
 
     yield start
     for server in started:
         server.stop()
+
+
+BehindProxy = Callable[[LiveServer], TcpProxy]
 
 
 @pytest.fixture
@@ -92,9 +106,17 @@ def person(browser: Browser, tmp_path: Path) -> Iterator[MakePerson]:
     """
     people: list[Person] = []
 
-    def make(name: str, server: LiveServer, port: int | None = None, **options: object) -> Person:
+    shared = browser
+
+    def make(
+        name: str,
+        server: LiveServer,
+        port: int | None = None,
+        browser: Browser | None = None,
+        **options: object,
+    ) -> Person:
         base = f"http://localhost:{port or server.port}"
-        people.append(Person(browser, name, base, **options))
+        people.append(Person(browser or shared, name, base, **options))
         return people[-1]
 
     yield make

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
+import httpx
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
 
+from tests.support.server import LiveServer
 from tests.support.timing import limit
 
 CHROMIUM_OPTIONS = [
@@ -18,7 +21,10 @@ CHROMIUM_OPTIONS = [
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
+    "--host-resolver-rules=MAP *.test 127.0.0.1",  # pages of other sites, and not of other ports
 ]
+
+GUEST = "Gesine Guest"
 
 # Records the subprotocols of every websocket that a page dials; a proxy keeps what noVNC checks.
 RECORD_DIALS = """
@@ -34,12 +40,25 @@ window.WebSocket = new Proxy(window.WebSocket, {
 """
 
 
+# It is cut off after a number of lines.
+IS_STATUS_WHOLE = """(({ scrollWidth, scrollHeight, clientWidth, clientHeight }) =>
+  scrollWidth <= clientWidth && scrollHeight <= clientHeight)(document.getElementById("status"))"""
+
+
 class Person:
     """Somebody with a browser of their own; everything that goes wrong in it is kept."""
 
-    def __init__(self, browser: Browser, name: str, base: str, **options: Any) -> None:
+    def __init__(
+        self,
+        browser: Browser,
+        name: str,
+        base: str,
+        elsewhere: tuple[str, ...] = (),
+        **options: Any,
+    ) -> None:
         self.name = name
         self.base = base
+        self._expected = (base, "data:", "blob:", *elsewhere)  # where requests may go
         self.complaints: list[str] = []
         self.context: BrowserContext = browser.new_context(base_url=base, **options)
         self.context.set_default_timeout(limit(1.5) * 1000)
@@ -53,11 +72,24 @@ class Person:
             self.complaints.append(f"{message.type}: {message.text}")
 
     def _request(self, request: Request) -> None:
-        if not request.url.startswith((self.base, "data:", "blob:")):
+        if not request.url.startswith(self._expected):
             self.complaints.append(f"a request to {request.url}")
 
     def log_in(self) -> Page:
-        """Log in by the form, and return the tab."""
+        """Open the list with the login that everybody has from the start, and return the tab."""
+        page = self._logged_in()
+        page.goto("/")
+        return page
+
+    def _logged_in(self) -> Page:
+        if not any(cookie["name"] == "sessionid" for cookie in self.context.cookies()):
+            self.context.add_cookies(
+                [{"name": "sessionid", "value": f"session-of-{self.name}", "url": self.base}]
+            )
+        return self.context.new_page()
+
+    def log_in_by_form(self) -> Page:
+        """Make a login of one's own, and return the tab."""
         page = self.context.new_page()
         page.goto("/accounts/login/")
         page.get_by_label("Username").fill(self.name)
@@ -67,9 +99,8 @@ class Person:
         return page
 
     def open(self, slug: str) -> Tab:
-        """Log in if need be and open a workspace in a new tab."""
-        has_session = any(cookie["name"] == "sessionid" for cookie in self.context.cookies())
-        page = self.context.new_page() if has_session else self.log_in()
+        """Open a workspace in a new tab, logged in."""
+        page = self._logged_in()
         page.goto(f"/workspaces/{slug}/")
         return Tab(page).until_live()
 
@@ -81,6 +112,11 @@ class Tab:
         self.page = page
         self.display = page.locator("#display")
         self.status = page.get_by_role("status")
+
+    @property
+    def is_status_whole(self) -> bool:
+        """Whether all that the status line says can be read."""
+        return bool(self.page.evaluate(IS_STATUS_WHOLE))
 
     def button(self, name: str) -> Any:
         """Return the button with this accessible name."""
@@ -110,6 +146,12 @@ class Tab:
         return [token for tokens in found for token in tokens]
 
     @property
+    def client_id(self) -> str:
+        """Who this tab is, as it keeps it over a reload."""
+        kept = self.page.evaluate("sessionStorage[`desktopctl:${display.dataset.workspace}`]")
+        return str(json.loads(kept)["client_id"])
+
+    @property
     def epoch(self) -> int:
         """The epoch of the lease, as the server tells this tab's person."""
         answer = self.page.request.get(f"{self._api}/control")
@@ -123,8 +165,43 @@ class Tab:
         return dict(answer.json())
 
     @property
+    def slug(self) -> str:
+        """The id of the workspace that the tab shows."""
+        return self.page.url.rstrip("/").rpartition("/")[2]
+
+    @property
     def _api(self) -> str:
-        return f"/api/workspaces/{self.page.url.rstrip('/').rpartition('/')[2]}/display"
+        return f"/api/workspaces/{self.slug}/display"
+
+
+class LinkMaker:
+    """The platform's server, which makes links with an API token."""
+
+    def __init__(self, server: LiveServer, slug: str = "desk-1") -> None:
+        text = server.manage("add_token", "platform", "--scope", "manage", "--all-workspaces")
+        self._base = f"{server.url}/api/workspaces/{slug}"
+        self._headers = {"Authorization": f"Bearer {text.strip()}"}
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
+        return httpx.request(method, self._base + path, json=body, headers=self._headers)
+
+    def make(self, role: str = "operator") -> dict[str, Any]:
+        """Make a link; return what the API tells of it."""
+        body = {"name": GUEST, "role": role, "ttl_seconds": 600}
+        answer = self._call("POST", "/links", body)
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    def revoke(self, link: dict[str, Any]) -> None:
+        assert self._call("DELETE", f"/links/{link['id']}").status_code == 204
+
+    @property
+    def states(self) -> list[str]:
+        return [link["state"] for link in self._call("GET", "/links").json()["links"]]
+
+    @property
+    def control(self) -> dict[str, Any]:
+        return dict(self._call("GET", "/display/control").json())
 
 
 def file_appears(path: Path) -> Callable[[], bool]:

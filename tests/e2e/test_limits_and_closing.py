@@ -121,6 +121,27 @@ def test_a_note_of_spaces_ends_nothing(start_server: StartServer, person: MakePe
     assert holder.control["controller"] == "user"
 
 
+def test_what_the_page_says_is_never_cut_off_beside_its_buttons(
+    start_server: StartServer, person: MakePerson
+) -> None:
+    server = start_server()
+    holder = person("operator", server).open("desk-1").take_control()
+    admin = person("admin", server).open("desk-1")
+
+    def assert_whole(*tabs: Tab) -> None:
+        for width in (720, 800, 900, 1024, 1100, 1152, 1160, 1280):
+            for tab in tabs:
+                tab.page.set_viewport_size({"width": width, "height": 720})
+                assert tab.is_status_whole, f"“{tab.status.text_content()}”, {width} px"
+
+    assert_whole(holder, admin)
+    end_control(admin, "maintenance until noon")
+    expect(holder.status).to_have_text(
+        "admin ended your control: “maintenance until noon”. You are watching."
+    )
+    assert_whole(holder, admin)
+
+
 def test_who_is_forced_out_in_mid_drag_lets_go_learns_why_and_never_comes_back_by_itself(
     start_server: StartServer,
     behind_proxy: Callable[[LiveServer], TcpProxy],

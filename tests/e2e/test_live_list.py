@@ -104,6 +104,28 @@ def test_a_new_desktop_is_a_reload_away(server: LiveServer, person: MakePerson) 
     expect(card(page, "desk-3")).to_be_visible()
 
 
+def test_a_desktop_is_found_by_keyboard_and_the_page_of_what_was_found_stays_live(
+    server: LiveServer, operator: ApiClient, person: MakePerson
+) -> None:
+    page = person("observer", server).log_in()
+    page.keyboard.press("/")
+    page.keyboard.type("2 DESK")
+    page.keyboard.press("Enter")
+    expect(card(page, "desk-2")).to_be_visible()
+    expect(card(page, "desk-1")).to_have_count(0)
+    expect(page.get_by_role("searchbox")).to_have_value("2 DESK")
+    operator.acquire("desk-2")
+    expect(holder(page, "desk-2")).to_have_text("operator has control")
+    expect(page.locator("#fresh")).to_be_hidden()
+
+    page.keyboard.press("/")
+    page.keyboard.type("<nothing>")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="No desktop is called “<nothing>”")).to_be_visible()
+    page.get_by_role("link", name="Show all desktops").click()
+    expect(card(page, "desk-1")).to_be_visible()
+
+
 def test_the_list_goes_on_after_the_server_has_been_restarted(
     server: LiveServer, person: MakePerson
 ) -> None:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.e2e.conftest import SLUGS, MakePerson, StartServer
+from tests.e2e.conftest import SLUGS, BehindProxy, MakePerson, StartServer
 from tests.e2e.rig import Tab, file_appears
 from tests.support.desktop import LiveDesktop
-from tests.support.server import LiveServer
-from tests.support.tcp_proxy import TcpProxy
 from tests.support.timing import limit, wait_until
-
-BehindProxy = Callable[[LiveServer], TcpProxy]
 
 # What the browser itself says when a link breaks; everything else is a complaint.
 BROKEN_LINK = ("WebSocket connection to", "Failed to load resource")

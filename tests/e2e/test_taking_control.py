@@ -20,8 +20,10 @@ def test_the_operator_types_a_file_into_being_and_the_observer_can_not(
     kind: str, way: str, start_server: StartServer, person: MakePerson, tmp_path: Path
 ) -> None:
     server = start_server(kind)
-    operator = person("operator", server).open(SLUGS[way])
-    observer = person("observer", server).open(SLUGS[way])
+    people = [person(name, server) for name in ("operator", "observer")]
+    for someone in people:
+        someone.log_in_by_form().close()
+    operator, observer = (someone.open(SLUGS[way]) for someone in people)
     expect(operator.status).to_have_text("You are watching. Nobody has control.")
     expect(observer.button("Take control")).to_have_count(0)
 
@@ -102,3 +104,51 @@ def test_a_manager_ends_control_and_the_holder_reads_who_and_why(
     expect(holder.status).to_have_text("admin ended your control: “maintenance”. You are watching.")
     expect(holder.display).to_have_attribute("data-state", "live")
     assert len(holder.dialled_tokens) == 1, "it keeps watching on the same stream"
+
+
+def test_a_modifier_is_held_down_until_it_is_pressed_again_or_control_ends(
+    start_server: StartServer, person: MakePerson, desktop: LiveDesktop
+) -> None:
+    tab = person("operator", start_server()).open("desk-1").until_live()
+    expect(tab.button("More keys")).to_be_disabled()
+    tab.take_control().button("More keys").click()
+    ctrl = tab.button("Ctrl")
+    ctrl.click()
+    expect(ctrl).to_have_attribute("aria-pressed", "true")
+    wait_until(lambda: desktop.held()["keys"] == ["Control_L"], "Ctrl is down")
+    ctrl.click()
+    wait_until(lambda: not desktop.held()["keys"], "Ctrl is up")
+
+    ctrl.click()
+    wait_until(lambda: desktop.held()["keys"] == ["Control_L"], "Ctrl is down again")
+    tab.button("Release control").click()
+    wait_until(lambda: not desktop.held()["keys"], "the server lets go of it")
+    expect(tab.page.get_by_role("complementary", name="More keys")).to_be_hidden()
+    tab.take_control().button("More keys").click()
+    expect(ctrl).to_have_attribute("aria-pressed", "false")
+    tab.page.keyboard.press("Escape")
+    expect(tab.button("More keys")).to_be_focused()
+
+
+def test_ctrl_alt_del_reaches_the_desktop_and_the_keys_come_up_again(
+    start_server: StartServer, person: MakePerson, desktop: LiveDesktop, tmp_path: Path
+) -> None:
+    tab = person("operator", start_server()).open("desk-1").take_control()
+    reading, read = tmp_path / "reading", tmp_path / "read"
+    tab.type(f"stty -icanon; touch {reading}; head -c 6 > {read}; stty icanon; touch {read}.done\n")
+    wait_until(reading.exists, "the terminal waits for keys")
+    tab.button("Send Ctrl+Alt+Del").click()
+    wait_until((tmp_path / "read.done").exists, "the terminal has them")
+    assert read.read_text() == "\x1b[3;7~", "what xterm says for Ctrl+Alt+Del"
+    wait_until(lambda: not desktop.held()["keys"], "nothing is held down")
+
+
+def test_a_text_is_typed_key_by_key(
+    start_server: StartServer, person: MakePerson, tmp_path: Path
+) -> None:
+    tab = person("operator", start_server()).open("desk-1").take_control()
+    tab.button("Clipboard").click()
+    tab.page.get_by_role("textbox", name="Clipboard").fill(f"echo 'grüß' > {tmp_path}/typed\n")
+    tab.button("Type it").click()
+    wait_until(file_appears(tmp_path / "typed"), "what was typed has run")
+    assert (tmp_path / "typed").read_text() == "grüß\n"

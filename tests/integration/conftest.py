@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
-from controlplane import ratelimits
+from controlplane import ratelimits, screenshots
 from tests.integration.people import (  # noqa: F401  (fixtures)
     admin,
     colleague,
@@ -25,6 +25,7 @@ from tests.support.plugin import DIRECTORY_VARIABLE
 def _no_calls_counted() -> None:
     """All tests call from one address; each begins as if nobody had called before."""
     ratelimits.forget()
+    screenshots.forget()
 
 
 @pytest.fixture(scope="session")

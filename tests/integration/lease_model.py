@@ -46,6 +46,23 @@ class Closing:
     note: str
 
 
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """Whose control ended how, without being handed back."""
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandedBack:
+    """What a person has told the agent, and in which epoch."""
+
+    by: str
+    outcome: str
+    epoch: int
+
+
 @dataclass
 class LeaseModel:
     """Who has control, until when, and all that has happened."""
@@ -64,6 +81,11 @@ class LeaseModel:
     by: str = ""
     note: str = ""
     closing: Closing | None = None
+    is_hidden: bool = False
+    agent: str = ""  # that has not let go of it by itself
+    parked: Parked | None = None
+    wants_help: str = ""
+    handed_back: HandedBack | None = None
     # What the world around it looks like.
     may_control: set[str] = field(default_factory=set)
     is_enabled: bool = True
@@ -100,6 +122,52 @@ class LeaseModel:
         self._end("released", by=seat.name)
         return self._finish(seat, OK)
 
+    def hand_back(self, seat: Seat, outcome: str, epoch: int | None) -> str:
+        """A person gives control, or a parked desktop, back to the agent that waits."""
+        self._begin()
+        if self.is_held and self.seat != seat:
+            return self._finish(seat, self._held_by_whom(seat))
+        if epoch not in {None, self.epoch}:
+            return self._finish(seat, OK)
+        if not self.agent:
+            return self._finish(seat, "nothing_to_hand_back")
+        if self.is_held:
+            self._end("released", by=seat.name)
+        elif refused := self._may(seat):
+            return self._finish(seat, refused)
+        self._is_changed, self.parked, self.wants_help = True, None, ""
+        self.handed_back = HandedBack(seat.name, outcome, self.epoch)
+        self._tell("handed_back", seat.name, seat.client_id, reason=outcome)
+        return self._finish(seat, OK)
+
+    def ask_for_help(self, seat: Seat, reason: str) -> str:
+        """It waits for nobody, and changes nobody's control."""
+        self._begin()
+        if refused := self._may(seat):
+            return self._finish(seat, refused)
+        if (self.agent, self.wants_help) != (seat.name, reason):
+            self._is_changed, self.agent, self.wants_help = True, seat.name, reason
+            self._tell("help_asked", seat.name, seat.client_id, note=reason)
+        return self._finish(seat, OK)
+
+    def withdraw_help(self, seat: Seat) -> str:
+        """Only by who has asked."""
+        self._begin()
+        if self.wants_help and self.agent == seat.name:
+            self._is_changed, self.wants_help = True, ""
+            self._tell("help_withdrawn", seat.name, seat.client_id)
+        return self._finish(seat, OK)
+
+    def free(self, by: str) -> bool:
+        """Return whether it was parked."""
+        self._begin()
+        was_parked = self.parked is not None
+        if was_parked:
+            self._is_changed, self.parked = True, None
+            self._tell("freed", by, "")
+        self._commit()
+        return was_parked
+
     def keep(self, seat: Seat, ttl: int, epoch: int) -> str:
         """Limits count anew, for who has control and may have it."""
         self._begin()
@@ -110,6 +178,18 @@ class LeaseModel:
         self.kept_at = self.now
         self._extend(ttl)
         self._tell("kept", seat.name, seat.client_id)
+        return self._finish(seat, OK)
+
+    def hide(self, seat: Seat, epoch: int, hidden: bool) -> str:
+        """Who has control hides the desktop; that ends with control, whatever ends it."""
+        self._begin()
+        if not (self.is_held and self.seat == seat and self.epoch == epoch):
+            return self._finish(seat, self._why(seat, epoch))
+        if refused := self._may(seat):
+            return self._finish(seat, refused)
+        if hidden != self.is_hidden:
+            self._is_changed, self.is_hidden = True, hidden
+            self._tell("hidden" if hidden else "shown", seat.name, seat.client_id)
         return self._finish(seat, OK)
 
     def hand_over(self, giver: Seat | None, to: Seat, ttl: int, epoch: int) -> bool:
@@ -189,6 +269,8 @@ class LeaseModel:
         if self.closing:
             return "closed"
         if not self.is_held:
+            if self.parked and seat.kind == "agent":
+                return "parked"
             return self._start(seat, ttl, "acquired")
         if self.seat == seat:
             return self._extend(ttl)
@@ -197,6 +279,8 @@ class LeaseModel:
         refused = self._held_by_whom(seat)
         if move and refused == "held_elsewhere":
             return self._replace(seat, ttl, "moved")
+        if (self.controller, seat.kind) == ("user", "agent"):
+            return "human_in_control"
         return refused
 
     def _renew(self, seat: Seat, ttl: int, epoch: int) -> str:
@@ -270,13 +354,18 @@ class LeaseModel:
     def _start(
         self, seat: Seat, ttl: int, what: str, *, ended_epoch: int | None = None, reason: str = ""
     ) -> str:
-        self._is_changed = True
+        self._is_changed, self.is_hidden = True, False
         self.epoch += 1
         self.seat, self.controller = seat, seat.kind
         if what != "resumed":
             self.acquired_at = self.kept_at = self.now
         self.expires_at = self._within_longest(self.now + ttl)
         self.ended_at, self.reason, self.by, self.note = None, "", "", ""
+        self.parked = None
+        if seat.kind == "agent":
+            self.agent = seat.name
+        else:
+            self.handed_back = None
         self._tell(what, seat.name, seat.client_id, ended_epoch=ended_epoch, reason=reason)
         return OK
 
@@ -293,12 +382,17 @@ class LeaseModel:
         return end if limit is None else min(end, limit)
 
     def _end(self, reason: str, *, by: str, note: str = "", at: int | None = None) -> None:
-        self._is_changed = True
-        self.controller = "none"
+        self._is_changed, self.is_hidden = True, False
+        was_persons, self.controller = self.controller == "user", "none"
         self.ended_at = self.now if at is None else at
         self.reason, self.by, self.note = reason, by, note
         client_id = self.seat.client_id if self.seat else ""
         self._tell(reason, by, client_id, ended_epoch=self.epoch, reason=reason, note=note)
+        if reason == "released" and not was_persons:
+            self.agent = self.wants_help = ""
+        if reason != "released" and was_persons and self.agent and self.seat:
+            self.parked = Parked(self.seat.name, reason)
+            self._tell("parked", self.seat.name, "", reason=reason)
 
     def _tell(
         self,

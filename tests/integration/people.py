@@ -198,7 +198,10 @@ def age(workspace: Workspace, seconds: float) -> None:
     DisplayControlLease.objects.filter(pk=lease.pk).update(
         **{
             name: at - shift
-            for name in ("acquired_at", "renewed_at", "kept_at", "expires_at", "ended_at")
+            for name in (
+                *("acquired_at", "renewed_at", "kept_at", "expires_at", "ended_at"),
+                *("parked_at", "help_at", "handed_back_at"),
+            )
             if (at := getattr(lease, name))
         }
     )

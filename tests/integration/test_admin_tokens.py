@@ -14,8 +14,8 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
 
-from controlplane import apitokens
-from controlplane.models import ApiToken, Workspace
+from controlplane import apitokens, links
+from controlplane.models import ApiToken, ControlEvent, Role, Workspace
 from tests.integration.people import assert_free, now, person
 from tests.integration.programs import Program, token
 
@@ -215,3 +215,20 @@ def test_leases_and_events_show_the_tokens_name(office: Client, desk: Workspace)
     assert Program(text).acquire().status_code == 200
     for model in ("controlplane_displaycontrollease", "controlplane_controlevent"):
         assert "Builder" in page_of(office, model=model)
+
+
+def test_control_links_are_listed_beside_tokens_and_revoked_there(
+    office: Client, admin: User, desk: Workspace
+) -> None:
+    made = links.make(desk, "Gesine Guest", Role.OPERATOR, 600, by="Mary Manager")
+    for told in (made.link.name, "control link", "observe control", "unopened"):
+        assert told in page_of(office)
+    opened = links.exchange(made.ticket, "a-tab-of-hers")
+    page = page_of(office, "change", made.link.pk)
+    assert re.search(r"\bopened\b", page)
+    assert made.link.digest not in page
+    assert opened.bearer not in page
+    assert "1 revoked" in act(office, made.link)
+    assert apitokens.find(opened.bearer) is None
+    event = ControlEvent.objects.get(what="link_revoked")
+    assert (event.who, event.note) == ("Ada Admin", made.link.name)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib.auth.models import User
@@ -62,7 +63,13 @@ CONTROL_KEYS = {
     "last_input_at",
     "last_end",
     "ends",
+    "hidden",
+    "accepts_clipboard",
     "closed",
+    "agent",
+    "help",
+    "parked",
+    "handed_back",
     "requests",
     "can",
 }
@@ -169,6 +176,38 @@ def test_the_pages_of_the_list_lead_from_one_to_the_next(browser: Browser, admin
 
 
 @pytest.mark.usefixtures("small_pages")
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("sales", ["w0", "w1", "w2"]),
+        ("MAD sales", ["w1"]),
+        ("w2", ["w2"]),
+        ("100%", []),
+        ("\0", ["desk", "secret", "w0", "w1", "w2"]),
+        ("", ["desk", "secret", "w0", "w1", "w2"]),
+    ],
+)
+def test_a_search_finds_what_has_all_the_words_in_its_name_or_id(
+    words: str, found: list[str], desk: Workspace, admin: User
+) -> None:
+    Workspace.objects.create(slug="secret", name="For few")
+    for number, town in enumerate(["Lima", "Madrid", "Rome"]):
+        Workspace.objects.create(slug=f"w{number}", name=f"Sales {town}")
+    names: list[str] = []
+    url: str | None = f"/api/workspaces?{urlencode({'q': words})}"
+    while url:
+        page = ok(Browser(admin).get(url))
+        names += [item["id"] for item in page["workspaces"]]
+        url = page["next"]
+    assert sorted(names) == found
+
+
+def test_a_search_shows_nobody_what_they_may_not_watch(browser: Browser) -> None:
+    Workspace.objects.create(slug="secret", name="Not for everybody")
+    assert ok(browser.get("/api/workspaces?q=secret"))["workspaces"] == []
+
+
+@pytest.mark.usefixtures("small_pages")
 def test_a_page_after_the_last_is_the_last(browser: Browser) -> None:
     page = ok(browser.get("/api/workspaces?page=99"))
     assert ([item["id"] for item in page["workspaces"]], page["next"]) == (["desk"], None)
@@ -240,7 +279,13 @@ def test_control_of_a_free_workspace(browser: Browser) -> None:
         "last_input_at": None,
         "last_end": None,
         "ends": None,
+        "hidden": None,
+        "accepts_clipboard": True,
         "closed": None,
+        "agent": None,
+        "help": None,
+        "parked": None,
+        "handed_back": None,
         "requests": [],
         "can": {"observe": True, "control": True, "force": False},
     }

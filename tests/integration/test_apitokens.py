@@ -255,7 +255,7 @@ def test_people_see_the_tokens_name_and_take_over(desk: Workspace, operator: Use
     taken = ok(browser.acquire())
     assert (taken["yours"], taken["last_end"]["by"]) == (True, "Olive Operator")
     assert code_of(program.acquire(epoch=1)) == (409, "preempted")
-    assert code_of(program.acquire()) == (409, "held")
+    assert code_of(program.acquire()) == (409, "human_in_control")
     assert transitions(desk) == [("acquired", 1), ("preempted", 2)]
     who = ControlEvent.objects.order_by("id").values_list("who", flat=True)
     assert list(who)[:2] == ["Builder", "Olive Operator"]

@@ -336,7 +336,7 @@ def test_without_novnc_it_refuses_and_names_the_command(
 
 
 def test_with_several_workers_it_needs_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "_check_migrations", lambda: None)
+    monkeypatch.setattr(serve._starting, "check_migrations", lambda: None)
     monkeypatch.setattr(serve, "connection", SimpleNamespace(vendor="sqlite"))
     assert "DATABASE_URL=postgres" in refusal_of(workers=2)
     assert "--server uvicorn" in refusal_of("daphne", workers=2)
@@ -457,6 +457,8 @@ def test_the_refusals_of_serve_reach_the_terminal_without_a_traceback(tmp_path: 
         ("API_RATE_PER_TOKEN", "600"),
         ("API_RATE_PER_ADDRESS", "0/minute"),
         ("EMBED_ORIGINS", "portal.example"),
+        ("EMBED_ORIGINS", "https://portal.example/path"),
+        ("EMBED_ORIGINS", "https://portal.example; frame-src *"),
         ("SECRET_KEY_FILE", "no/such/file"),
     ],
 )

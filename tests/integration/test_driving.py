@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -21,6 +22,7 @@ from controlplane.models import DisplayStream, Workspace
 from controlplane.rfb.messages import encode_key, encode_pointer
 from controlplane.verdicts import PROCESS, Question, examine
 from tests.integration.people import OTHER_TAB, THIS_TAB, open_stream, tab
+from tests.support.desktop import LiveDesktop
 from tests.support.timing import limit, wait_until
 from tests.support.vnc_server import FakeVnc
 
@@ -322,6 +324,27 @@ def test_sweeping_lets_go_of_all_keys_and_of_the_buttons_where_the_pointer_was(
 
 
 @pytest.mark.django_db(transaction=True)
+def test_sweeping_leaves_a_real_desktop_the_keyboard_that_it_had(
+    desktop: LiveDesktop, desk: Workspace, operator: User
+) -> None:
+    """x11vnc adds what it is told of and the keyboard lacks, and soon has no room for more."""
+
+    def keyboard() -> str:
+        return desktop.run("xkbcomp", desktop.environment["DISPLAY"], "-")
+
+    desk.upstream_url = f"tcp://127.0.0.1:{desktop.vnc_port}"
+    desk.vnc_password = desktop.password
+    desk.save()
+    driver = taken(desk, operator)
+    driving.claim(driver, PROCESS)
+    be_silent(driver, 60)
+    before = keyboard()
+    sweep(driver.stream_id)
+    assert row(driver).driving_epoch is None
+    assert keyboard() == before
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_desktop_that_cannot_be_reached_keeps_nobody_waiting(
     desk: Workspace, operator: User, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -333,3 +356,44 @@ def test_a_desktop_that_cannot_be_reached_keeps_nobody_waiting(
     sweep(driver.stream_id)
     assert row(driver).driving_epoch is None
     assert "could not be released" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_process_sweeps_a_row_once_at_a_time(
+    fake: FakeVnc, desk: Workspace, operator: User, settings: Any
+) -> None:
+    old = taken(desk, operator)
+    driving.claim(old, PROCESS)
+    new = driver_of(open_stream(desk, operator), old.epoch)
+    be_silent(old, settings.DISPLAY.watch_seconds * driving.MISSED_POLLS + 0.5)
+    with ThreadPoolExecutor() as pool:
+        threads = DatabaseThreads("tests", 1)
+        first = pool.submit(asyncio.run, sweeping.sweep([old.stream_id], threads, PROCESS, new))
+        wait_until(lambda: fake.connections and fake.newest.of_type(3), "the first one has asked")
+        stale = Now() - timedelta(seconds=settings.DISPLAY.fence_seconds + 1)
+        DisplayStream.objects.filter(pk=old.stream_id).update(stamped_at=stale)
+        fake.answers_updates = True
+        sweep(old.stream_id)
+        assert len(fake.connections) == 1, "the second one leaves it to the first"
+        fake.send(bytes(4))
+        first.result(limit(5))
+    assert row(old).process == driving.SWEPT
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_cannot_be_released_before_the_fence_is_tried_again_after_it(
+    desk: Workspace, operator: User, settings: Any
+) -> None:
+    desk.upstream_url = "tcp://127.0.0.1:9"
+    desk.save()
+    old = taken(desk, operator)
+    driving.claim(old, PROCESS)
+    new = driver_of(open_stream(desk, operator), old.epoch)
+    be_silent(old, settings.DISPLAY.watch_seconds * driving.MISSED_POLLS + 0.5)
+    threads = DatabaseThreads("tests", 1)
+    asyncio.run(sweeping.sweep([old.stream_id], threads, PROCESS, new))
+    assert row(old).driving_epoch is not None, "the new one has to wait"
+    be_silent(old, settings.DISPLAY.fence_seconds + 1)
+    assert driving.abandoned() == [old.stream_id]
+    asyncio.run(sweeping.sweep([old.stream_id], threads, PROCESS))
+    assert row(old).driving_epoch is None

@@ -42,12 +42,21 @@ from controlplane.models import (
     DisplayControlLease,
     DisplayStream,
     EndReason,
+    HandBack,
     Role,
     Scope,
     Workspace,
     WorkspaceGrant,
 )
-from tests.integration.lease_model import OK, Closing, Happened, LeaseModel, Seat
+from tests.integration.lease_model import (
+    OK,
+    Closing,
+    HandedBack,
+    Happened,
+    LeaseModel,
+    Parked,
+    Seat,
+)
 from tests.integration.people import UPSTREAM, age, person
 
 MINUTE = 60
@@ -157,6 +166,23 @@ class LeaseMachine(RuleBasedStateMachine):
     @rule(target=calls, seat=seats, ttl=ttls, beside=epochs)
     def keep(self, seat: Any, ttl: int, beside: int) -> Call:
         return self._make(Call("keep", self._seat(seat), ttl, self._epoch(beside)))
+
+    @rule(target=calls, seat=seats, beside=epochs, hidden=st.booleans())
+    def hide(self, seat: Any, beside: int, hidden: bool) -> Call:
+        what = "hide" if hidden else "show"
+        return self._make(Call(what, self._seat(seat), epoch=self._epoch(beside)))
+
+    @rule(target=calls, seat=seats, beside=epochs | st.none())
+    def hand_back(self, seat: Any, beside: int | None) -> Call:
+        return self._make(Call("hand_back", self._seat(seat), epoch=self._epoch(beside)))
+
+    @rule(target=calls, seat=st.sampled_from(SEATS[5:]), asks=st.booleans())
+    def ask_for_help(self, seat: Seat, asks: bool) -> Call:
+        return self._make(Call("ask_for_help" if asks else "withdraw_help", seat))
+
+    @rule()
+    def free(self) -> None:
+        assert leases.free(self.desk, by=MANAGER) is self.model.free(MANAGER)
 
     @rule(target=calls, is_asked=st.booleans(), giver=seats, to=seats, ttl=ttls, beside=epochs)
     def hand_over(self, is_asked: bool, giver: Any, to: Any, ttl: int, beside: int) -> Call:
@@ -288,15 +314,28 @@ class LeaseMachine(RuleBasedStateMachine):
             seat.client_id,
             seat.login if model.seat else "",
         )
+        assert (row["hidden_at"] is not None) == model.is_hidden
         assert (row["ended_reason"], row["ended_by"], row["ended_note"]) == (
             model.reason,
             model.by,
             model.note,
         )
+        self._the_agent_waits_as_the_model_says(row)
         closing = Closing(row["closed_by"], row["closed_note"]) if row["closed_at"] else None
         assert closing == model.closing
         for name in ("acquired_at", "kept_at", "expires_at", "ended_at"):
             self._is_same_time(name, row, getattr(model, name))
+
+    def _the_agent_waits_as_the_model_says(self, row: dict[str, Any]) -> None:
+        model = self.model
+        agent = self.world.users[model.agent].pk if model.agent else None
+        assert (row["agent_id"], row["help_reason"]) == (agent, model.wants_help)
+        assert (row["help_at"] is not None) == bool(model.wants_help)
+        parked = Parked(row["parked_by"], row["parked_reason"]) if row["parked_at"] else None
+        assert parked == model.parked
+        told = (row["handed_back_by"], row["handed_back_outcome"], row["handed_back_epoch"])
+        handed_back = HandedBack(*told) if row["handed_back_at"] else None
+        assert handed_back == model.handed_back
 
     def _row(self) -> dict[str, Any]:
         rows = DisplayControlLease.objects.annotate(db_now=Now())
@@ -433,6 +472,13 @@ def _keep(machine: LeaseMachine, call: Call) -> str:
     return OK
 
 
+def _hide(machine: LeaseMachine, call: Call) -> str:
+    assert call.epoch is not None
+    holder, hidden = machine.holder(call.seat), call.what == "hide"
+    leases.hide(machine.desk, holder, epoch=call.epoch, hidden=hidden)
+    return OK
+
+
 def _hand_over(machine: LeaseMachine, call: Call) -> bool:
     assert call.to is not None
     assert call.epoch is not None
@@ -445,21 +491,46 @@ def _force(machine: LeaseMachine, call: Call) -> bool:
     return leases.force_release(machine.desk, by=MANAGER, note="lunch", epoch=call.epoch)
 
 
+def _hand_back(machine: LeaseMachine, call: Call) -> str:
+    leases.hand_back(machine.desk, machine.holder(call.seat), HandBack.DONE, epoch=call.epoch)
+    return OK
+
+
+def _ask_for_help(machine: LeaseMachine, call: Call) -> str:
+    leases.ask_for_help(machine.desk, machine.holder(call.seat), "captcha")
+    return OK
+
+
+def _withdraw_help(machine: LeaseMachine, call: Call) -> str:
+    leases.withdraw_help(machine.desk, machine.holder(call.seat))
+    return OK
+
+
 REAL: dict[str, Callable[[LeaseMachine, Call], object]] = {
     "acquire": _acquire,
     "release": _release,
     "keep": _keep,
+    "hide": _hide,
+    "show": _hide,
     "hand_over": _hand_over,
     "hand_over_unanswered": _hand_over,
     "force": _force,
+    "hand_back": _hand_back,
+    "ask_for_help": _ask_for_help,
+    "withdraw_help": _withdraw_help,
 }
 MODELLED: dict[str, Callable[[LeaseModel, Any], object]] = {
     "acquire": lambda model, c: model.acquire(c.seat, c.ttl, c.epoch, move=c.move),
     "release": lambda model, c: model.release(c.seat, c.epoch),
     "keep": lambda model, c: model.keep(c.seat, c.ttl, c.epoch),
+    "hide": lambda model, c: model.hide(c.seat, c.epoch, True),
+    "show": lambda model, c: model.hide(c.seat, c.epoch, False),
     "hand_over": lambda model, c: model.hand_over(c.seat, c.to, c.ttl, c.epoch),
     "hand_over_unanswered": lambda model, c: model.hand_over(None, c.to, c.ttl, c.epoch),
     "force": lambda model, c: model.force_release(MANAGER, "lunch", c.epoch),
+    "hand_back": lambda model, c: model.hand_back(c.seat, "done", c.epoch),
+    "ask_for_help": lambda model, c: model.ask_for_help(c.seat, "captcha"),
+    "withdraw_help": lambda model, c: model.withdraw_help(c.seat),
 }
 
 
@@ -506,14 +577,26 @@ def test_each_transition_and_each_refusal_is_as_the_model_says(world: World) -> 
         lambda: machine.click_as_the_holder(HOLDERS_OTHER_TAB, False),
         lambda: machine.click_as_the_holder(HOLDERS_OTHER_TAB, True),
         lambda: machine.keep(HOLDER, five, 0),
+        lambda: machine.hide(HOLDER, 0, True),
+        lambda: machine.hide(HOLDER, 0, False),
+        lambda: machine.hide(HOLDER, 0, True),
         lambda: machine.hand_over(False, HOLDER, ben, five, 0),
         lambda: machine.release(HOLDER, 0),
         lambda: machine.click(robot, five, False),
         lambda: machine.click(anna, five, False),
+        lambda: machine.click(robot, five, False),
+        lambda: machine.ask_for_help(robot, True),
+        lambda: machine.ask_for_help(robot, False),
         lambda: machine.sleep_and_renew(8, five),
         lambda: machine.wait(11, False),
+        lambda: machine.click(robot, five, False),
+        machine.free,
+        lambda: machine.hand_back(anna, None),
+        lambda: machine.click(robot, five, False),
+        lambda: machine.release(HOLDER, 0),
+        lambda: machine.hand_back(anna, None),
         lambda: machine.click(ben, five, False),
-        lambda: machine.renew(anna, five, -1),
+        lambda: machine.renew(anna, five, -2),
         lambda: machine.force(None),
         lambda: machine.call_while_closed(0, Call("acquire", ben, five)),
         lambda: machine.call_while_disabled(Call("acquire", ben, five)),
@@ -532,5 +615,12 @@ def test_each_transition_and_each_refusal_is_as_the_model_says(world: World) -> 
     assert sorted(EVERYTHING - set(world.seen)) == []
 
 
-REFUSALS = {"held", "held_elsewhere", "forbidden", "display_not_enabled", "closed", "taken"}
-EVERYTHING = BEGINNINGS | REFUSALS | set(EndReason.values) | {"kept", "opened"}
+REFUSALS = {
+    *("held", "held_elsewhere", "forbidden", "display_not_enabled", "closed", "taken"),
+    *("human_in_control", "parked", "nothing_to_hand_back"),
+}
+BESIDES = {
+    *("kept", "opened", "hidden", "shown"),
+    *("help_asked", "help_withdrawn", "parked", "freed", "handed_back"),
+}
+EVERYTHING = BEGINNINGS | REFUSALS | set(EndReason.values) | BESIDES

@@ -17,6 +17,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.support.databases import Database, Databases
@@ -274,6 +275,24 @@ def test_when_all_its_connections_are_terminated_a_server_goes_on(
     assert {text["mode"] for text in stream.texts if text["type"] == "control"} <= {"control"}
 
 
+@pytest.mark.parametrize("kind", ["uvicorn", "daphne"])
+def test_a_server_that_is_told_to_stop_amid_a_request_ends(site: Site, kind: str) -> None:
+    server = site.server().start(kind)
+    with ThreadPoolExecutor() as threads, closing(ApiClient(server.url, "operator")) as client:
+        stream = client.open("desk")
+        with psycopg.connect(site.database.url) as lock:
+            lock.execute("LOCK TABLE controlplane_displaycontrollease IN EXCLUSIVE MODE")
+            call = threads.submit(
+                client.call, "POST", f"{CONTROL}/acquire", json={"client_id": CLIENT_ID}
+            )
+            waiting = "SELECT 1 FROM pg_locks WHERE NOT granted"
+            wait_until(lambda: site.database.rows(waiting), "the request waits for the database")
+            server.ask_to_stop()
+            assert stream.closed()[0] in {1012, 4503}
+        server.stop()
+        call.exception(limit(1))
+
+
 # --- Redis ----------------------------------------------------------------------------------------
 def test_while_redis_is_stopped_streams_live_and_control_can_be_ended(
     site: Site,
@@ -422,6 +441,8 @@ def test_with_a_wrong_clock_a_lease_runs_out_in_its_own_time_and_is_resumed(
         # A little sooner, at most: the gate counts from before the read that opened it was sent.
         assert time.monotonic() - began > LEASE_SECONDS / 2
         site.desk.wait_for(key(False))
+        # So there is a moment at which the gate is shut and the lease could still be renewed.
+        wait_until(lambda: operator.control("desk")["controller"] == "none", "the lease's end")
         assert operator.acquire("desk", epoch=epoch)["epoch"] == epoch + 1
         told = stream.text("control")
         while (told["mode"], told["control"]["epoch"]) != ("control", epoch + 1):

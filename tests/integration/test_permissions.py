@@ -16,7 +16,7 @@ from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.test import Client
 
-from controlplane import configuring, handovers, leases
+from controlplane import configuring, handovers, leases, links, screenshots
 from controlplane.leases import Holder
 from controlplane.models import Controller, ControlRequest, Role, Workspace
 from tests.integration.people import CSRF, OTHER_TAB, THIS_TAB, person, tab
@@ -24,6 +24,7 @@ from tests.integration.programs import Program, token
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/permissions.md"
 CONTROL = "/api/workspaces/{slug}/display/control"
+SCREENSHOT = "/api/workspaces/{slug}/desktop/screenshot"
 
 
 # --- The page -------------------------------------------------------------------------------------
@@ -119,10 +120,25 @@ def held_by_another(desk: Workspace, caller: Caller) -> dict[str, Any]:
     return {}
 
 
+def hidden_by_another(desk: Workspace, caller: Caller) -> dict[str, Any]:
+    """Somebody else has control, and hides the desktop."""
+    held_by_another(desk, caller)
+    colleague = tab(User.objects.get(username="colleague"), OTHER_TAB)
+    leases.hide(desk, colleague, epoch=1, hidden=True)
+    return {}
+
+
 def held_by_a_token(desk: Workspace, caller: Caller) -> dict[str, Any]:
     """Some other program has control."""
     row, _ = token("control", name="Another")
     leases.acquire(desk, tab(row.account, OTHER_TAB, Controller.AGENT), ttl=300)
+    return {}
+
+
+def an_agent_waits(desk: Workspace, caller: Caller) -> dict[str, Any]:
+    """Some other program asks for a person."""
+    row, _ = token("control", name="Another")
+    leases.ask_for_help(desk, tab(row.account, OTHER_TAB, Controller.AGENT), "captcha")
     return {}
 
 
@@ -135,6 +151,18 @@ def asked_for(desk: Workspace, caller: Caller) -> dict[str, Any]:
     except leases.Refused:
         return {"epoch": 1, "request": 1}
     return {"epoch": 1, "request": ControlRequest.objects.get().pk}
+
+
+def with_a_link(desk: Workspace, caller: Caller) -> dict[str, Any]:
+    """There is a control link."""
+    return {"link_id": links.make(desk, "Gesine Guest", Role.OBSERVER, 600, by="x").link.pk}
+
+
+def used(desk: Workspace, caller: Caller) -> dict[str, Any]:
+    """There is a control link, and somebody has opened it."""
+    made = links.make(desk, "Gesine Guest", Role.OBSERVER, 600, by="x")
+    links.exchange(made.ticket, OTHER_TAB)
+    return {"ticket": made.ticket}
 
 
 def removed(desk: Workspace, caller: Caller) -> dict[str, Any]:
@@ -163,6 +191,15 @@ CALLS = {
     "DELETE /api/workspaces/{slug}": Call(),
     "POST /api/workspaces/{slug}/register": Call({}),
     "GET /api/workspaces/{slug}/display": Call(),
+    f"GET {SCREENSHOT}": Call(),
+    f"GET {SCREENSHOT} (another person has control)": Call(None, held_by_another),
+    f"GET {SCREENSHOT} (another person hides it)": Call(None, hidden_by_another),
+    "POST /api/workspaces/{slug}/links": Call(
+        {"name": "Gesine Guest", "role": "operator", "ttl_seconds": 600}
+    ),
+    "GET /api/workspaces/{slug}/links": Call(),
+    "DELETE /api/workspaces/{slug}/links/{link_id}": Call(None, with_a_link),
+    "POST /api/links/exchange (with a ticket that was used)": Call(TAB, used),
     f"GET {CONTROL}": Call(),
     "POST /api/workspaces/{slug}/display/session": Call(TAB),
     f"POST {CONTROL}/acquire": Call(TAB),
@@ -172,13 +209,29 @@ CALLS = {
     f"POST {CONTROL}/release (force)": Call(FORCE, held_by_another),
     f"POST {CONTROL}/release (force, close)": Call(FORCE | {"close": True}),
     f"POST {CONTROL}/open": Call(TAB),
+    f"POST {CONTROL}/release (outcome; an agent waits)": Call(
+        TAB | {"outcome": "done"}, an_agent_waits
+    ),
+    f"POST {CONTROL}/free": Call(TAB),
+    f"POST {CONTROL}/request-human": Call(TAB | {"reason": "captcha"}),
+    f"POST {CONTROL}/request-human/withdraw": Call(TAB),
     f"POST {CONTROL}/keep (has control, if it may)": Call(TAB, held_by_the_caller),
+    f"POST {CONTROL}/hide (has control, if it may)": Call(
+        TAB | {"hidden": True}, held_by_the_caller
+    ),
     f"POST {CONTROL}/request (a person has it)": Call(TAB, held_by_another),
     f"POST {CONTROL}/request/withdraw": Call(TAB),
     f"POST {CONTROL}/request/answer (has control, if it may)": Call(
         TAB | {"accept": True}, asked_for
     ),
 }
+
+
+@pytest.fixture(autouse=True)
+def _any_desktop_gives_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is none to be dialled; what one says is the matter of test_screenshots.py."""
+    picture = screenshots.Picture(32, 24, bytearray(32 * 24 * 4))
+    monkeypatch.setattr(screenshots, "take", lambda *_: picture)
 
 
 @pytest.mark.parametrize(("call", "by", "expected"), CELLS)
@@ -189,7 +242,8 @@ def test_the_answer_is_the_one_of_the_table(
     calling = caller(by)
     more = CALLS[call].prepare(desk, calling)
     body = None if CALLS[call].body is None else CALLS[call].body | more
-    answer = calling.sends.send(method, path.replace("{slug}", "desk"), body)
+    path = path.replace("{slug}", "desk").replace("{link_id}", str(more.get("link_id")))
+    answer = calling.sends.send(method, path, body)
     assert answer.status_code == expected, answer.content
 
 

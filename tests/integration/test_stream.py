@@ -18,7 +18,7 @@ from tests.support.stream_client import V1, ApiClient, StreamClient
 from tests.support.timing import wait_until
 from tests.support.vnc_server import FakeVnc
 
-TOKEN_SECONDS = 5
+TOKEN_SECONDS = 20  # a token must outlive a command that is run between minting and dialling
 
 
 @pytest.fixture(scope="module", params=["uvicorn", "daphne"])
@@ -250,6 +250,33 @@ def test_a_clipboard_that_is_too_large_is_skipped(operator: ApiClient, desk: Fak
     assert desk.newest.of_type(6) == []
 
 
+def test_a_desktop_set_to_take_no_texts_takes_none_from_a_stream_that_is_open(
+    server: LiveServer, operator: ApiClient, desk: FakeVnc
+) -> None:
+    stream = driving(operator)
+    accept_clipboard(server, False)
+    try:
+        assert stream.text("control")["control"]["accepts_clipboard"] is False
+        stream.send(b"\x06\0\0\0\0\0\0\x04text", key(True), key(False))
+        assert stream.text("clipboard_refused")
+        desk.wait_for(key(True), key(False))
+        assert desk.newest.of_type(6) == []
+    finally:
+        accept_clipboard(server, True)
+    assert stream.text("control")["control"]["accepts_clipboard"] is True
+    stream.send(b"\x06\0\0\0\0\0\0\x04text")
+    wait_until(lambda: desk.newest.of_type(6), "the text")
+
+
+def accept_clipboard(server: LiveServer, accepts: bool) -> None:
+    server.manage(
+        "shell",
+        "-c",
+        "from controlplane.models import Workspace\n"
+        f"Workspace.objects.filter(slug='desk').update(accepts_clipboard={accepts})",
+    )
+
+
 # --- 4400 -----------------------------------------------------------------------------------------
 VIOLATIONS: dict[str, bytes | str] = {
     "an unknown message": b"\x63",
@@ -315,7 +342,11 @@ def test_4401_for_the_token_of_another_workspace(operator: ApiClient) -> None:
 
 def test_4401_for_an_expired_token(operator: ApiClient) -> None:
     url, began = operator.session_url("desk"), operator.server_time()
-    wait_until(lambda: operator.server_time() > began + TOKEN_SECONDS, "the token is too old")
+    wait_until(
+        lambda: operator.server_time() > began + TOKEN_SECONDS,
+        "the token is too old",
+        TOKEN_SECONDS,
+    )
     assert StreamClient(url).closed()[0] == 4401
 
 
@@ -476,3 +507,28 @@ def test_the_server_lets_go_of_keys_when_it_is_stopped(
         desk.wait_for(key(False), pointer(0))
         assert stream.closed()[0] in {1012, 4503}, "a code after which pages come back at once"
         desk.stop()
+
+
+# --- 4411 -----------------------------------------------------------------------------------------
+HIDES = "operator hides this desktop from watchers."
+
+
+def test_4411_for_all_but_the_holders_own_tab_while_it_is_hidden(
+    operator: ApiClient, observer: ApiClient, people: dict[str, ApiClient], desk: FakeVnc
+) -> None:
+    own = driving(operator)
+    others = {
+        "a watcher": observer.open("desk"),
+        "a superuser": people["admin"].open("desk"),
+        "another tab of the holder": operator.open("desk", "another-tab-0001"),
+    }
+    early = observer.session_url("desk")
+    operator.hide("desk", True)
+    for who, stream in others.items():
+        assert stream.text("closing")["reason"] == HIDES, who
+        assert stream.closed()[0] == 4411
+    assert StreamClient(early).closed()[0] == 4411
+    own.send(key(True, ord("h")))
+    wait_until(lambda: key(True, ord("h")) in [each for _, each in desk.order], "it drives")
+    operator.hide("desk", False)
+    observer.open("desk")

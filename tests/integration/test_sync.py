@@ -219,7 +219,7 @@ def test_a_file_that_cannot_be_understood_is_refused_with_its_line(
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        ("port: 5", "port: unknown; there are enabled, grants, idle_seconds, max_hold_seconds, "),
+        ("port: 5", "port: unknown; there are accepts_clipboard, agents_see_people, enabled, "),
         ("name: 12", "name: must be text; put it in quotes"),
         ("name: ''", "name: This field cannot be blank."),
         ('name: "\\0"', "name: It holds characters that no text can have."),
@@ -227,6 +227,7 @@ def test_a_file_that_cannot_be_understood_is_refused_with_its_line(
         ("upstream_url: http://a", "upstream_url: “http://a” must start with tcp://"),
         ("upstream_url: tcp://169.254.169.254", "upstream_url: 169.254.169.254 is not where"),
         ("enabled: 'yes'", "enabled: must be true or false"),
+        ("agents_see_people: 1", "agents_see_people: must be true or false"),
         ("idle_seconds: true", "idle_seconds: must be a whole number of seconds, or null"),
         ("idle_seconds: 60.5", "idle_seconds: must be a whole number of seconds, or null"),
         ("idle_seconds: 59", "idle_seconds: Ensure this value is greater than or equal to 60."),

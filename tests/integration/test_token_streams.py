@@ -15,7 +15,7 @@ import pytest
 from tests.support.databases import Databases
 from tests.support.rfb import key
 from tests.support.server import LiveServer
-from tests.support.stream_client import Answer, ApiClient, StreamClient
+from tests.support.stream_client import CLIENT_ID, Answer, ApiClient, StreamClient
 from tests.support.timing import limit
 from tests.support.vnc_server import FakeVnc
 
@@ -68,6 +68,9 @@ def _clean_up(admin: ApiClient) -> Iterator[None]:
     StreamClient.close_all()
     for slug in ("desk", "other"):
         admin.release(slug, force=True, note="the test is over")
+        admin.post(
+            f"/api/workspaces/{slug}/display/control/free", json={"client_id": CLIENT_ID}
+        ).raise_for_status_is(200)
 
 
 @dataclass(frozen=True)
@@ -230,7 +233,7 @@ def test_a_person_is_shown_the_tokens_name_and_takes_over(
         told = agents.text("control")
     assert (told["reason"], told["control"]["controller"]) == ("preempted", "user")
     answer = program.post("control/acquire").raise_for_status_is(409)
-    assert answer["error"]["code"] == "held"
+    assert answer["error"]["code"] == "human_in_control"
 
 
 # --- Never told -----------------------------------------------------------------------------------

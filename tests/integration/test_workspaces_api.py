@@ -36,7 +36,10 @@ from tests.integration.test_api import assert_error, assert_invalid, body_of, ok
 from tests.support.timing import limit
 
 DESK = "/api/workspaces/desk"
-SETTINGS = {"upstream_url", "address", "enabled", "idle_seconds", "max_hold_seconds", "secrets_set"}
+SETTINGS = {
+    *("upstream_url", "address", "enabled", "idle_seconds", "max_hold_seconds"),
+    *("parked_seconds", "accepts_clipboard", "agents_see_people", "secrets_set"),
+}
 
 
 @pytest.fixture
@@ -144,6 +147,9 @@ def test_put_without_anything_makes_a_workspace_of_defaults(office: Browser) -> 
         "enabled": True,
         "idle_seconds": None,
         "max_hold_seconds": None,
+        "parked_seconds": None,
+        "accepts_clipboard": True,
+        "agents_see_people": False,
         "secrets_set": [],
     }
 

@@ -31,6 +31,11 @@ test("since when, whether they are there, and who asks", () => {
   assert.equal(factsOf(controlOf("Otto", { ...bare, requests: [{ by: "Olive" }] })), "Olive asks for control");
   const several = { ...bare, requests: [{ by: "Olive" }, { by: "Oscar" }] };
   assert.equal(factsOf(controlOf("Otto", several)), "2 people ask for control");
+  const at = "2026-03-01T12:00:00Z";
+  const help = { by: "robot", reason: "captcha", at };
+  assert.equal(factsOf(controlOf(null, { agent: "robot", help })), "robot asks for you: “captcha”");
+  const parked = { by: "Anna", reason: "expired", at };
+  assert.equal(factsOf(controlOf(null, { agent: "robot", parked })), "parked: Anna went without handing back");
 });
 
 test("how many watch what", () => {

@@ -4,23 +4,26 @@ import test from "node:test";
 import { Clipboard } from "../../static/controlplane/clipboard.js";
 import { FakeClock } from "./support.js";
 
-/** @param {{isDriving?: boolean, mayWrite?: boolean}} [situation] */
-function build({ isDriving = true, mayWrite = true } = {}) {
+/** @param {{accepts?: boolean, isDriving?: boolean, mayWrite?: boolean}} [situation] */
+function build({ accepts = true, isDriving = true, mayWrite = true } = {}) {
   const clock = new FakeClock();
   const sent = /** @type {string[]} */ ([]);
+  const typed = /** @type {number[]} */ ([]);
   const written = /** @type {string[]} */ ([]);
   const said = /** @type {string[]} */ ([]);
   const shown = /** @type {string[]} */ ([]);
   const clipboard = new Clipboard({
     limit: 10,
+    accepts: () => accepts,
     isDriving: () => isDriving,
     send: (text) => sent.push(text),
+    type: (keysyms) => void typed.push(...keysyms),
     write: async (text) => mayWrite && written.push(text) > 0,
     timers: clock.timers,
   });
   clipboard.addEventListener("say", (event) => said.push(/** @type {any} */ (event).detail.sentence));
   clipboard.addEventListener("text", (event) => shown.push(/** @type {any} */ (event).detail.text));
-  return { clipboard, clock, sent, written, said, shown };
+  return { clipboard, clock, sent, typed, written, said, shown };
 }
 
 test("text goes to the desktop with its line ends as the desktop writes them", () => {
@@ -49,6 +52,13 @@ test("characters beyond Latin-1 are counted and named as lost", () => {
     "Sent. 1 character cannot be sent and became “?”.",
     "Sent. 3 characters cannot be sent and became “?”.",
   ]);
+});
+
+test("a desktop that takes no texts is sent none, and pastes what it has itself", () => {
+  const { clipboard, sent, said } = build({ accepts: false });
+  assert.equal(clipboard.toDesktop("text"), true);
+  assert.deepEqual(sent, []);
+  assert.deepEqual(said, ["This desktop takes no text from here. “Type it” types it instead."]);
 });
 
 test("too long a text is not sent, and the sentence says how long it may be", () => {
@@ -84,6 +94,24 @@ test("where the browser forbids it, the page says how to get the text", async ()
 
 test("a text that the server dropped is reported", () => {
   const { clipboard, said } = build();
-  clipboard.refused();
+  clipboard.refused("clipboard_too_large");
   assert.deepEqual(said, ["The text is too long for the desktop and was not sent."]);
+});
+
+test("a text is typed key by key, beyond Latin-1 too, and what is no key is left out and counted", () => {
+  const { clipboard, sent, typed, said } = build();
+  clipboard.type("a\r\n€\u0007");
+  assert.deepEqual(typed, [0x61, 0xff0d, 0x010020ac]);
+  assert.deepEqual(sent, []);
+  assert.deepEqual(said, ["Typed. 1 character cannot be typed and was left out."]);
+});
+
+test("nothing is typed without control, nor what is too long", () => {
+  const watching = build({ isDriving: false });
+  watching.clipboard.type("a");
+  assert.deepEqual([watching.typed, watching.said], [[], ["Take control to type text in the desktop."]]);
+  const { clipboard, typed, said } = build();
+  clipboard.type("x".repeat(2001));
+  assert.deepEqual(typed, []);
+  assert.match(said[0], /too long to be typed/);
 });

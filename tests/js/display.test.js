@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
+import { press, pressPaste } from "../../static/controlplane/tools.js";
 import { FakePage, json, late, noNetwork, refusal, settle } from "./support.js";
 
 const ACQUIRE = "/control/acquire";
@@ -123,7 +124,7 @@ test("a hidden desktop is dialled again at the next change of control, and not b
   await page.clock.advance(600_000);
   assert.equal(page.display.view.state, "unavailable");
   assert.equal(page.sockets.length, 1);
-  page.display.controlChanged();
+  page.display.shown();
   await settle();
   assert.equal(page.sockets.length, 2);
 });
@@ -131,7 +132,7 @@ test("a hidden desktop is dialled again at the next change of control, and not b
 test("a change of control wakes no desktop that stopped for another reason", async () => {
   const page = await steady();
   page.socket.end(4511);
-  page.display.controlChanged();
+  page.display.shown();
   await settle();
   assert.equal(page.sockets.length, 1);
 });
@@ -399,16 +400,31 @@ test("silence is not judged while nobody can see the page", async () => {
   page.visible = true;
   page.display.wake();
   assert.equal(JSON.parse(page.socket.sent.at(-1)).type, "ping");
-  await page.clock.advance(20_000);
+  await page.clock.advance(4_000);
   assert.equal(page.display.view.state, "live");
-  await page.clock.advance(10_000);
+  await page.clock.advance(4_000);
   assert.notEqual(page.display.view.state, "live");
 });
 
-test("a laptop that slept asks before it judges", async () => {
+test("a laptop that slept asks before it judges, and the picture is as old as it is", async () => {
+  const page = await steady();
+  page.socket.text({ type: "pong", id: 1 });
+  const last = page.clock.time;
+  page.clock.sleep(3_600_000);
+  await page.clock.advance(3_000);
+  assert.equal(page.display.view.state, "live");
+  assert.equal(JSON.parse(page.socket.sent.at(-1)).type, "ping");
+  await page.clock.advance(7_500);
+  assert.notEqual(page.display.view.state, "live");
+  assert.deepEqual(page.told("frozen"), [{ at: last }]);
+});
+
+test("a stream that answers after a sleep has its full patience again", async () => {
   const page = await steady();
   page.clock.sleep(3_600_000);
   await page.clock.advance(3_000);
+  page.socket.text({ type: "pong", id: 2 });
+  await page.clock.advance(20_000);
   assert.equal(page.display.view.state, "live");
 });
 
@@ -446,15 +462,30 @@ test("noVNC giving up by itself is a broken stream, not an end", async () => {
   assert.equal(page.sockets.length, 2);
 });
 
-test("noVNC that cannot be loaded is tried again, and no permission is used up", async () => {
+test("the session is asked for while noVNC loads, and dialled once it has loaded", async () => {
+  const page = new FakePage();
+  const loads = page.loads;
+  const loading = late();
+  page.loads = () => loading.answer().then(loads);
+  await page.start();
+  assert.equal(page.server.tokens, 1);
+  assert.equal(page.sockets.length, 0, "whoever dials must be able to answer the desktop");
+  loading.give(null);
+  await settle();
+  assert.equal(page.sockets.length, 1);
+  assert.equal(page.rfbs.length, 1);
+});
+
+test("noVNC that cannot be loaded is tried again, and nothing is dialled until it is there", async () => {
   const page = new FakePage();
   const loads = page.loads;
   page.loads = async () => {
     throw new TypeError("Failed to fetch dynamically imported module");
   };
   await page.start();
+  await page.clock.advance(60_000);
   assert.equal(page.display.view.offline, "program");
-  assert.equal(page.server.tokens, 0);
+  assert.equal(page.sockets.length, 0);
   page.loads = loads;
   await page.clock.advance(15_000);
   assert.equal(page.sockets.length, 1);
@@ -492,10 +523,22 @@ test("with renewals every 120 s the stream stays the same", async () => {
   assert.equal(page.display.driving, true);
 });
 
+test("keys of a combination go down in order and up in the other", async () => {
+  const page = new FakePage();
+  await page.inControl();
+  press(page.display, [0xffe9, 0xff09]);
+  assert.deepEqual(page.rfb.keys, [
+    [0xffe9, true],
+    [0xff09, true],
+    [0xff09, false],
+    [0xffe9, false],
+  ]);
+});
+
 test("Cmd+V arrives as Ctrl+V", async () => {
   const page = new FakePage();
   await page.inControl();
-  page.display.pressPaste(0x76, true);
+  pressPaste(page.display, 0x76, true);
   assert.deepEqual(page.rfb.keys, [
     [0xffe9, false],
     [0xffe3, true],

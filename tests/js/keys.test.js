@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { NAMED, keysBetween, keysymOf } from "../../static/controlplane/keys.js";
+import { isPlain, NAMED, keysBetween, keysymOf } from "../../static/controlplane/keys.js";
 
 test("Latin-1 is its own keysym and the rest of Unicode has a plane of its own", () => {
   assert.equal(keysymOf("a"), 0x61);
@@ -13,6 +13,10 @@ test("Latin-1 is its own keysym and the rest of Unicode has a plane of its own",
 test("new lines and tabs are keys", () => {
   assert.equal(keysymOf("\n"), NAMED.Enter);
   assert.equal(keysymOf("\t"), NAMED.Tab);
+});
+
+test("a step of a composition is typed only with keys that every keyboard has", () => {
+  assert.deepEqual(["", "he", "´", "かn", "é"].map(isPlain), [true, true, false, false, false]);
 });
 
 test("typing appends", () => {

@@ -48,6 +48,21 @@ test("a laptop that slept renews on its first tick after waking", async () => {
   assert.equal(server.count(ACQUIRE), 2);
 });
 
+test("a hidden page, whose timers run once a minute, never comes near the end of its lease", async () => {
+  const { lease, server, clock } = new FakePage();
+  /** @type {number[]} */
+  const renewed = [];
+  await lease.take();
+  clock.grain = 60_000;
+  for (let minute = 0; minute < 120; minute++) {
+    const before = server.count(ACQUIRE);
+    await clock.advance(60_000);
+    if (server.count(ACQUIRE) > before) renewed.push(minute);
+  }
+  assert.ok(renewed.length >= 40, `${renewed.length} renewals`);
+  assert.ok(renewed.every((minute, index) => minute - (renewed[index - 1] ?? 0) <= 3), `in minutes ${renewed}`);
+});
+
 test("a clock that was set back does not stop the renewals", async () => {
   const { lease, server, clock } = new FakePage();
   await lease.take();
@@ -552,4 +567,39 @@ test("closing says so with the force-release, opening has a call of its own", as
   assert.deepEqual(page.server.calls.at(-1)?.body, { client_id: "tab-12345", epoch: 5, force: true, note: "repairs", close: true });
   await page.lease.open();
   assert.equal(page.server.calls.at(-1)?.path, "/control/open");
+});
+
+test("handing back names epoch, outcome and note, and is no loss, though the stream may tell of it first", async () => {
+  const page = new FakePage();
+  await page.inControl();
+  page.server.instead[RELEASE] = () => {
+    page.server.end("released");
+    page.lease.hear({ control: page.server.control(), reason: "released" });
+    return json(200, page.server.control());
+  };
+  await page.lease.handBack("done", "solved");
+  assert.deepEqual(page.server.calls.at(-1)?.body, { client_id: "tab-12345", epoch: 5, outcome: "done", note: "solved" });
+  assert.deepEqual(page.told("lost"), []);
+  assert.deepEqual([page.lease.wants, page.lease.epoch], ["none", null]);
+});
+
+test("control that could not be handed back is still held, and renewed", async () => {
+  const page = new FakePage();
+  await page.inControl();
+  const renewals = page.server.count(ACQUIRE);
+  page.server.instead[RELEASE] = noNetwork;
+  await page.lease.handBack("done", "");
+  assert.deepEqual(page.told("refused").map(({ what }) => what), ["handback"]);
+  await page.clock.advance(0);
+  assert.equal(page.server.count(ACQUIRE), renewals + 1);
+  assert.equal(page.lease.wants, "held");
+});
+
+test("who hands back a parked desktop in vain does not take control of it", async () => {
+  const page = new FakePage();
+  await page.lease.refresh();
+  page.server.instead[RELEASE] = noNetwork;
+  await page.lease.handBack("done", "");
+  await page.clock.advance(300_000);
+  assert.equal(page.server.count(ACQUIRE), 0);
 });

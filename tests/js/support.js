@@ -11,6 +11,8 @@ export async function settle() {
 
 export class FakeClock {
   time = Date.parse("2026-03-01T12:00:00Z");
+  /** Timers run only at whole multiples of it, as those of a hidden page; ms. */
+  grain = 1;
   #next = 1;
   /** @type {Map<number, {at: number, callback: () => void}>} */
   #timers = new Map();
@@ -20,7 +22,7 @@ export class FakeClock {
   /** @type {Timers} */
   timers = {
     set: (callback, ms) => {
-      this.#timers.set(this.#next, { at: this.time + ms, callback });
+      this.#timers.set(this.#next, { at: Math.ceil((this.time + ms) / this.grain) * this.grain, callback });
       return this.#next++;
     },
     clear: (id) => void this.#timers.delete(id),
@@ -91,11 +93,17 @@ export class FakeServer {
       controlled_by: this.holder === "me" ? "Anna" : this.holder,
       yours: this.holder === "me",
       this_client: this.holder === "me",
+      accepts_clipboard: true,
+      agent: null,
+      help: null,
+      parked: null,
+      handed_back: null,
       epoch: this.epoch,
       version: this.version,
       acquired_at: isHeld ? "2026-03-01T12:00:00.000Z" : null,
       expires_at: isHeld ? new Date(this.expiresAt).toISOString() : null,
       server_time: new Date(this.clock.time).toISOString(),
+      hidden: null,
       holder_connected: isHeld ? true : null,
       last_input_at: null,
       last_end: this.lastEnd,
@@ -308,7 +316,6 @@ export class FakeRfb extends EventTarget {
     if (!this.viewOnly) this.keys.push([keysym, down]);
   }
 
-  sendCtrlAltDel() {}
   focus() {}
   blur() {}
 
@@ -418,7 +425,7 @@ export class FakePage {
 
   /** @param {EventTarget} part */
   #record(part) {
-    for (const type of ["lost", "kept", "refused", "signedout", "frozen", "live", "toolarge", "clipboard"]) {
+    for (const type of ["lost", "kept", "refused", "signedout", "frozen", "live", "unpasted", "clipboard"]) {
       part.addEventListener(type, (event) => this.events.push({ type, detail: /** @type {any} */ (event).detail }));
     }
   }

@@ -1,89 +1,9 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { asksOf, clock, delayOf, duration, factsOf, isOver, offersOf, statusOf } from "../../static/controlplane/view.js";
-
-const NOW = Date.parse("2026-03-01T14:00:00Z");
-const UNTIL = "2026-03-01T14:05:00Z";
-
-/** @type {Control} */
-const FREE = {
-  controller: "none",
-  controlled_by: null,
-  yours: false,
-  this_client: false,
-  epoch: 4,
-  version: 9,
-  acquired_at: null,
-  expires_at: null,
-  server_time: "2026-03-01T14:00:00Z",
-  holder_connected: null,
-  last_input_at: null,
-  last_end: null,
-  ends: null,
-  closed: null,
-  requests: [],
-  can: { observe: true, control: true, force: false },
-};
-/** @type {Control} */
-const ANNAS = { ...FREE, controller: "user", controlled_by: "Anna", acquired_at: "2026-03-01T13:50:00Z", expires_at: UNTIL };
-/** @type {Control} */
-const AGENTS = { ...ANNAS, controller: "agent", controlled_by: "builder" };
-/** @type {Control} */
-const MINE = { ...ANNAS, yours: true, this_client: true };
-/** @type {Control} */
-const ELSEWHERE = { ...ANNAS, yours: true };
-/** @type {Control} */
-const CLOSED = { ...FREE, closed: { by: "Root User", note: "repairs", at: "2026-03-01T13:50:00Z" } };
-/** @type {Asked} */
-const OLIVES = {
-  id: 7,
-  by: "Olive",
-  message: "",
-  yours: false,
-  this_client: false,
-  asked_at: "2026-03-01T13:59:50Z",
-  granted_at: null,
-};
-/** @type {Asked} */
-const OWN = { ...OLIVES, yours: true, this_client: true };
-const IN_8_S = "2026-03-01T14:00:08Z";
-
-/** @type {DisplayView} */
-const LIVE = {
-  state: "live",
-  attempt: 0,
-  waiting: false,
-  offline: "",
-  why: "",
-  fault: "",
-  step: "picture",
-  mode: "observe",
-  pause: "",
-  delay: null,
-};
-/** @type {LeaseView} */
-const NONE = { wants: "none", epoch: null, control: FREE, failing: false, lapsed: false, request: undefined };
-/** @type {LeaseView} */
-const HELD = { ...NONE, wants: "held", epoch: 5, control: MINE };
-
-/** @param {{display?: Partial<DisplayView>, lease?: Partial<LeaseView>} & Partial<Omit<PageView, "display" | "lease">>} [parts] */
-function page({ display, lease, ...rest } = {}) {
-  return {
-    name: "Desk 12",
-    display: { ...LIVE, ...display },
-    lease: { ...NONE, ...lease },
-    notice: null,
-    slow: false,
-    signedOut: false,
-    stale: false,
-    serverNow: NOW,
-    ...rest,
-  };
-}
-
-/** @param {Partial<DisplayView>} display @returns {Partial<DisplayView>} */
-const reconnecting = (display) => ({ state: "reconnecting", ...display });
+import { asksOf, awayAt, delayOf, factsOf, isOver } from "../../static/controlplane/news.js";
+import { clock, duration, offersOf, statusOf } from "../../static/controlplane/view.js";
+import { AGENTS, ANNAS, CLOSED, ELSEWHERE, FREE, HELD, IN_8_S, MINE, NONE, NOW, OLIVES, OWN, page, reconnecting, UNTIL } from "./views.js";
 
 for (const [sentence, view] of /** @type {[string, PageView][]} */ ([
   ["Connecting to Desk 12…", page({ display: { state: "connecting" } })],
@@ -91,7 +11,7 @@ for (const [sentence, view] of /** @type {[string, PageView][]} */ ([
   ["You are watching. Nobody has control.", page()],
   ["You are watching. Anna has control.", page({ lease: { control: ANNAS } })],
   ["An agent has control. You can take over.", page({ lease: { control: AGENTS } })],
-  ["You are watching. Your control is in another window.", page({ lease: { control: ELSEWHERE } })],
+  ["You have control in another tab.", page({ lease: { control: ELSEWHERE } })],
   ["You are watching.", page({ lease: { control: null } })],
   ["Taking control…", page({ lease: { wants: "taking" } })],
   [
@@ -103,6 +23,14 @@ for (const [sentence, view] of /** @type {[string, PageView][]} */ ([
   ["Anna did not answer.", page({ lease: { control: ANNAS }, notice: { kind: "kept", by: "Anna", epoch: 4, reason: "unanswered" } })],
   ["Root User has closed this desktop to control: “repairs”. You are watching.", page({ lease: { control: CLOSED } })],
   ["You have control.", page({ display: { mode: "control" }, lease: HELD })],
+  [
+    "You have control. Nobody else sees the desktop.",
+    page({ display: { mode: "control" }, lease: { ...HELD, control: { ...ANNAS, this_client: true, hidden: { at: UNTIL } } } }),
+  ],
+  [
+    "Anna hides the desktop from watchers. It comes back by itself.",
+    page({ display: { state: "unavailable", why: 4411 }, lease: { control: { ...ANNAS, hidden: { at: UNTIL } } } }),
+  ],
   ["Reconnecting… (attempt 2 of 10)", page({ display: reconnecting({ attempt: 2, why: 1006 }) })],
   [`No connection to the server. Control stays yours until ${clock(UNTIL)}.`, page({ display: reconnecting({ offline: "network" }), lease: HELD })],
   [
@@ -116,6 +44,7 @@ for (const [sentence, view] of /** @type {[string, PageView][]} */ ([
     page({ display: reconnecting({ attempt: 3, why: 4502, fault: "connect" }) }),
   ],
   ["The desktop cannot be reached: it does not answer.", page({ display: { state: "disconnected", why: 4504 } })],
+  ["The desktop cannot be reached: it does not answer. Reconnecting… (attempt 2 of 10)", page({ display: reconnecting({ attempt: 2, why: 4504, fault: "banner" }) })],
   ["You are signed out.", page({ signedOut: true })],
   [
     `Could not renew control. Trying again; it ends at ${clock(UNTIL)}.`,
@@ -143,6 +72,10 @@ test("every reason for an end has a sentence of its own", () => {
   for (const sentence of sentences) assert.match(sentence, /\. You are watching\.$/);
 });
 
+test("a stream tells that somebody has acquired what had run out, a renewal that it is taken", () => {
+  assert.equal(statusOf(lost("acquired")), statusOf(lost("taken")));
+});
+
 test("an end for a reason nobody has thought of is still told", () => {
   assert.equal(statusOf(lost("solar_flare", { by: null })), "Your control ended. You are watching.");
 });
@@ -161,7 +94,7 @@ test("a refused take is told in words, never in the server's", () => {
 
 for (const [what, status, code, sentence] of /** @type {[Asking, number, string, string][]} */ ([
   ["take", 409, "held", "Could not take control: somebody else has it now."],
-  ["take", 409, "held_elsewhere", "Could not take control: you have it in another window."],
+  ["take", 409, "held_elsewhere", "Could not take control: you have it in another tab."],
   ["take", 409, "closed", "Could not take control: the desktop is closed to it."],
   ["ask", 409, "not_needed", "Could not ask for control: it is free, or yours already."],
   ["ask", 429, "asked_lately", "You asked a moment ago. Wait half a minute before you ask again."],
@@ -224,7 +157,7 @@ test("durations are short words", () => {
 /** @param {PageView} view @returns {string[]} the buttons that can be pressed */
 function pressable(view) {
   return Object.entries(offersOf(view))
-    .filter(([name, offer]) => offer && !offer.why && name !== "fullscreen")
+    .filter(([name, offer]) => offer && !offer.why && !["fullscreen", "view"].includes(name))
     .map(([name]) => name)
     .sort();
 }
@@ -308,7 +241,23 @@ test("whoever is asked may hand over or keep control; who is about to lose it, k
   assert.equal(offersOf(holding({})).keep, null);
 });
 
-test("control in another window may be moved here", () => {
+test("what happened while nobody looked, or came out right after it, is told as such", () => {
+  const absence = { hiddenAt: NOW, backAt: NOW + 180_000 };
+  assert.equal(awayAt(NOW + 60_000, absence), 180_000);
+  assert.equal(awayAt(NOW + 185_000, absence), 180_000);
+  assert.equal(awayAt(NOW - 1, absence), 0, "it was seen happening");
+  assert.equal(awayAt(NOW + 240_000, absence), 0, "it happened afterwards");
+  assert.equal(awayAt(NOW + 1_000, { hiddenAt: NOW, backAt: NOW + 5_000 }), 0, "a glance aside is no absence");
+  assert.equal(awayAt(NOW + 1_000, { hiddenAt: NOW, backAt: 0 }), 0, "still hidden");
+  assert.equal(awayAt(NOW, { hiddenAt: 0, backAt: 0 }), 0, "never hidden");
+});
+
+test("a refusal is of now, however long one was away", () => {
+  const notice = /** @type {Notice} */ ({ kind: "refused", what: "take", status: 409, code: "held" });
+  assert.equal(statusOf(page({ notice, away: 180_000 })), "Could not take control: somebody else has it now.");
+});
+
+test("control in another tab may be moved here", () => {
   const offers = offersOf(page({ lease: { control: ELSEWHERE } }));
   assert.equal(offers.take, null);
   assert.deepEqual(offers.move, { why: "" });

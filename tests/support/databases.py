@@ -61,20 +61,31 @@ class Databases:
         """Return a new database with all migrations applied and nothing in it."""
         return self._on_postgres() if (kind or self.kind) == "postgres" else self._on_sqlite()
 
+    def copy(self, database: Database) -> Database:
+        """Return a new database with what is in ``database``, to which nobody is connected."""
+        path = database.url.removeprefix("sqlite:///")
+        if database.kind == "sqlite":
+            return self._copy_on_sqlite(Path(path))
+        with psycopg.connect(self._postgres.url(), autocommit=True) as connection:
+            return self._copy_on_postgres(connection, path.rpartition("/")[2])
+
     def _on_postgres(self) -> Database:
         self._postgres.wait_until_ready()
-        name = f"server_{secrets.token_hex(6)}"
         with self._alone(), psycopg.connect(self._postgres.url(), autocommit=True) as connection:
             if not _exists(connection, _TEMPLATE):
                 connection.execute("DROP DATABASE IF EXISTS half_migrated")
                 connection.execute("CREATE DATABASE half_migrated")
                 _migrate(self._postgres.url("half_migrated"))
                 connection.execute(f"ALTER DATABASE half_migrated RENAME TO {_TEMPLATE}")
-            connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
-                    sql.Identifier(name), sql.Identifier(_TEMPLATE)
-                )
+            return self._copy_on_postgres(connection, _TEMPLATE)
+
+    def _copy_on_postgres(self, connection: psycopg.Connection[Any], template: str) -> Database:
+        name = f"server_{secrets.token_hex(6)}"
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.Identifier(name), sql.Identifier(template)
             )
+        )
         return Database("postgres", self._postgres.url(name))
 
     def _on_sqlite(self) -> Database:
@@ -85,6 +96,9 @@ class Databases:
                 half.unlink(missing_ok=True)
                 _migrate(f"sqlite:///{half}")
                 half.rename(template)
+        return self._copy_on_sqlite(template)
+
+    def _copy_on_sqlite(self, template: Path) -> Database:
         copy = self._directory / f"server_{os.getpid()}_{next(_numbers)}.db"
         shutil.copyfile(template, copy)
         return Database("sqlite", f"sqlite:///{copy}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +14,42 @@ from tests.support.timing import limit, wait_until
 from tests.support.x11_state import held_on
 
 PASSWORD = "deskpass"
+
+
+class SpareVnc:
+    """An x11vnc of its own on a desktop: it can end without the desktop ending with it."""
+
+    def __init__(self, desktop: LiveDesktop, directory: Path) -> None:
+        self.port = free_port()
+        self._desktop = desktop
+        self._log = directory / "x11vnc.log"
+        self._process: Process | None = None
+
+    def start(self) -> Self:
+        """Serve; returns when it answers. After ``kill``, on the same port."""
+        x11vnc = (
+            f"ulimit -n 1024; exec '{program('x11vnc', 'x11vnc')}' -rfbport {self.port} -localhost"
+            f" -passwdfile 'read:{self._desktop.password_file}' -no6 -noipv6 -shared -forever"
+            " -noprimary -xkb -repeat -noxrecord -safer -nocmds -norc -readtimeout 5"
+        )
+        environment = self._desktop.environment
+        self._process = Process(
+            [program("bash", "bash"), "-c", x11vnc], log=self._log, env=environment
+        )
+        wait_until(self._greets, "x11vnc answers", expected=2)
+        return self
+
+    def kill(self) -> None:
+        """End it at once. Killing twice is harmless."""
+        if self._process:
+            self._process.kill()
+
+    def _greets(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=limit(0.5)) as link:
+                return link.recv(3) == b"RFB"
+        except OSError:
+            return False
 
 
 class LiveDesktop:

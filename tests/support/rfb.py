@@ -25,7 +25,7 @@ def request(width: int, height: int, *, incremental: bool = False) -> bytes:
     return struct.pack(">BBHHHH", 3, incremental, 0, 0, width, height)
 
 
-def update(width: int, height: int) -> bytes:
-    """A FramebufferUpdate of one raw rectangle of 32-bit pixels."""
+def update(width: int, height: int, pixel: bytes = bytes(4)) -> bytes:
+    """A FramebufferUpdate of one raw rectangle of 32-bit pixels, all alike."""
     head = struct.pack(">BxHHHHHi", 0, 1, 0, 0, width, height, 0)
-    return head + bytes(width * height * 4)
+    return head + pixel * (width * height)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -16,9 +17,14 @@ from tests.support.timing import limit, wait_until
 
 _POPULATE = """
 import json, sys
+from datetime import timedelta
 from pathlib import Path
+from django.conf import settings
+from django.contrib import auth
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.core.management import call_command
+from django.utils.timezone import now
 facts = json.load(sys.stdin)
 for name in ("operator", "observer"):
     User.objects.create_user(name, password=f"{name}-pass")
@@ -28,6 +34,13 @@ for slug, upstream in facts["upstreams"].items():
                  password_file=Path(facts["password_file"]))
     for name in ("operator", "observer"):
         call_command("grant", slug, name, name)
+for user in User.objects.all():
+    login = {
+        auth.SESSION_KEY: str(user.pk),
+        auth.BACKEND_SESSION_KEY: settings.AUTHENTICATION_BACKENDS[0],
+        auth.HASH_SESSION_KEY: user.get_session_auth_hash(),
+    }
+    Session.objects.save(f"session-of-{user.username}", login, now() + timedelta(days=1))
 """
 
 
@@ -87,10 +100,18 @@ class LiveServer:
     def populate(self, upstreams: dict[str, str], password_file: Path) -> None:
         """Add an operator, an observer and an admin, and workspaces that they may use.
 
-        Their passwords are ``<name>-pass``. All in one process: Django takes a second to start.
+        Their passwords are ``<name>-pass``, and each has a login, ``session-of-<name>``.
+        All in one process: Django takes a second to start.
         """
         facts = {"upstreams": upstreams, "password_file": str(password_file)}
         self.manage("shell", "-c", _POPULATE, text=json.dumps(facts))
+
+    def twin(self, directory: Path) -> LiveServer:
+        """Return another one on the same database, with the same settings, not started yet."""
+        directory.mkdir()
+        twin = LiveServer(directory, "")
+        twin._env = {**self._env, "PUBLIC_URL": twin.url}
+        return twin
 
     def start(self, kind: str = "uvicorn", *options: str) -> Self:
         """Serve; returns when it answers. After ``stop`` or ``kill``, on the same port."""
@@ -126,10 +147,16 @@ class LiveServer:
         """All that the server has printed."""
         return (self._directory / "server.log").read_text()
 
+    def ask_to_stop(self) -> None:
+        """Return at once; ``stop()`` waits for the end."""
+        assert self._process is not None
+        self._process.send(signal.SIGTERM)
+
     def stop(self) -> None:
-        """End it in order."""
-        if self._process:
-            self._process.stop(expected=3)
+        """End it in order; AssertionError if it does not end by itself."""
+        if self._process and self._process.is_running:
+            code = self._process.stop(expected=3)
+            assert code != -signal.SIGKILL, f"the server has not ended by itself:\n{self.log}"
 
     def kill(self) -> None:
         """End it at once, without a word to anybody."""

@@ -58,6 +58,13 @@ class ApiClient:
         path = f"/api/workspaces/{slug}/display/control/release"
         return self.post(path, json={"client_id": client_id, **body}).raise_for_status_is(200)
 
+    def hide(self, slug: str, hidden: bool) -> None:
+        """Hide the desktop that one controls from all who watch, or show it again."""
+        control = f"/api/workspaces/{slug}/display/control"
+        body = {"client_id": CLIENT_ID, "epoch": self._get(control)["epoch"], "hidden": hidden}
+        answer = self.post(f"{control}/hide", json=body)
+        assert bool(answer.raise_for_status_is(200)["hidden"]) is hidden
+
     def session_url(self, slug: str, client_id: str = CLIENT_ID) -> str:
         """Return an address with which to watch, once."""
         path = f"/api/workspaces/{slug}/display/session"
@@ -78,8 +85,11 @@ class ApiClient:
 
     def server_time(self) -> float:
         """The database's time, in seconds."""
-        control = self._get("/api/workspaces/desk/display/control")
-        return datetime.fromisoformat(control["server_time"]).timestamp()
+        return datetime.fromisoformat(self.control("desk")["server_time"]).timestamp()
+
+    def control(self, slug: str) -> dict[str, Any]:
+        """Who has control."""
+        return self._get(f"/api/workspaces/{slug}/display/control")
 
     def events(self, *, last_event_id: str = "", client_id: str = CLIENT_ID) -> EventStream:
         """Open the stream of all that happens, or resume it."""

@@ -61,7 +61,8 @@ class FakeVnc(LoopThread):
         super().__init__()
         self.port = free_port()
         self.behaviour = behaviour
-        self.answers_updates = False  # with an empty FramebufferUpdate
+        self.answers_updates = False
+        self.answer = bytes(4)  # an empty FramebufferUpdate
         self.connections: list[Recorded] = []
         self.order: list[tuple[int, bytes]] = []  # (connection, message), as they came
         self._writers: list[asyncio.StreamWriter] = []
@@ -188,7 +189,7 @@ class FakeVnc(LoopThread):
             known = len(recorded.messages)
             recorded.take(data)
             if self.answers_updates and any(each[0] == 3 for each in recorded.messages[known:]):
-                writer.write(bytes(4))
+                writer.write(self.answer)
 
 
 async def _pour(writer: asyncio.StreamWriter, size: int) -> None:

@@ -41,7 +41,7 @@ def main() -> int:
     x11.XKeysymToString.restype = ctypes.c_char_p
     x11.XKeysymToString.argtypes = [ctypes.c_ulong]
     display = ctypes.c_void_p(x11.XOpenDisplay(None))
-    if not display:
+    if display.value is None:
         print("cannot open the X display", file=sys.stderr)  # noqa: T201  (a program's output)
         return 1
     state = {"keys": _keys(x11, display), "buttons": _buttons(x11, display)}

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench import bars, chart, report
-from bench.bars import BARS, CONTENDERS, MEASURES, Results
+from bench.bars import BARS, BROWSER_CONTENDERS, BROWSER_MEASURES, CONTENDERS, MEASURES, Results
 from bench.rounds import Sizes
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -32,6 +32,18 @@ def test_the_page_tells_every_bar_and_every_figure(full: Results) -> None:
     page = report.render(run_of(full))
     assert [bar.title for bar in BARS if f"| {bar.title} |" not in page] == []
     assert [each.title for each in MEASURES if f"| {each.title} | {each.unit} |" not in page] == []
+
+
+def test_what_is_measured_in_a_browser_has_a_table_beside_the_page_of_novnc() -> None:
+    results = Results()
+    for name in BROWSER_CONTENDERS:
+        for measure in BROWSER_MEASURES:
+            results.add(name, measure, 1000)
+    page = report.render(run_of(results))
+    assert f"|  | unit | {bars.UVICORN} | {bars.STOCK} |" in page
+    for measure in BROWSER_MEASURES:
+        cell = report.figure(measure, bars.Spread(1000, 1000, 1000))
+        assert f"| {measure.title} | {measure.unit} | {cell} | {cell} |" in page
 
 
 def test_it_tells_when_and_with_what(full: Results) -> None:

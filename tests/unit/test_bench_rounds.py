@@ -27,7 +27,9 @@ def test_each_contender_goes_first_in_turn() -> None:
 def test_the_command_line_may_choose_parts() -> None:
     assert parse(["--only", "relay", "stall", "--rounds", "3"]).only == ["relay", "stall"]
     assert parse([]).only is None
-    assert list(PARTS) == ["relay", "busy", "sessions", "stall", "control", "authority"]
+    assert list(PARTS) == [
+        *("relay", "busy", "sessions", "stall", "control", "authority", "agents", "browser"),
+    ]
 
 
 class Recording:

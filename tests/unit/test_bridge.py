@@ -8,7 +8,7 @@ import tracemalloc
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane import bridge as bridge_module
@@ -69,6 +69,7 @@ class Rig:
     failures: list[ControlPlaneError] = field(default_factory=list)
 
     def open_gate(self) -> None:
+        self.gate.accepts_clipboard = True
         started = time.monotonic() + 0.001
         assert self.gate.allow(read_started=started, remaining=300, fence=300)
 
@@ -165,6 +166,14 @@ async def test_an_unknown_message_is_a_violation_and_what_came_before_it_counts(
     with pytest.raises(ProtocolError):
         await rig.browser_sends(encode_key(True, A), b"\x63")
     assert rig.desktop.received == encode_key(True, A)
+
+
+async def test_a_desktop_that_takes_no_texts_takes_keys_and_the_page_is_told(rig: Rig) -> None:
+    rig.open_gate()
+    rig.gate.accepts_clipboard = False
+    await rig.browser_sends(INPUT["the clipboard"], INPUT["a key"])
+    assert rig.desktop.received == INPUT["a key"]
+    assert rig.told == [{"type": "clipboard_refused"}]
 
 
 async def test_a_clipboard_that_is_too_large_is_skipped_and_the_page_is_told(rig: Rig) -> None:
@@ -514,6 +523,7 @@ STEPS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(STEPS)
 def test_whatever_happens_nothing_stays_pressed_and_nothing_passes_a_shut_gate(
     steps: list[tuple[str, bytes]],

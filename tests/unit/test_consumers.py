@@ -52,7 +52,8 @@ async def stream() -> Any:
 
 def answer(stream: Any, remaining: float, started: float) -> None:
     """Tell the stream of a read: the lease is its own for so long, or nobody's."""
-    lease = SimpleNamespace(version=3, epoch=1)
+    workspace = SimpleNamespace(accepts_clipboard=True)
+    lease = SimpleNamespace(version=3, epoch=1, workspace=workspace)
     view: Any = SimpleNamespace(
         lease=lease,
         remaining=remaining,

@@ -10,6 +10,7 @@ import pytest
 
 from controlplane.conf import DisplaySettings
 from controlplane.destinations import ANYWHERE
+from tests.support.page_states import PAGE, PICTURES, picture_of, states
 
 ROOT = Path(__file__).resolve().parents[2]
 PITFALLS = (ROOT / "docs/pitfalls.md").read_text()
@@ -73,3 +74,18 @@ def test_the_readme_lists_every_command() -> None:
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
 def test_what_the_readme_links_to_is_there(target: str) -> None:
     assert (ROOT / target).exists()
+
+
+def test_the_page_is_shown_in_each_of_its_states() -> None:
+    shown = re.findall(r"^(.+)<br>!\[\1\]\(images/states/(.+)\)$", PAGE.read_text(), re.MULTILINE)
+    assert shown == [(state, picture_of(state).name) for state in states()]
+
+
+def test_each_state_has_its_picture_and_no_picture_is_left_over() -> None:
+    assert set(PICTURES.iterdir()) == {picture_of(state) for state in states()}
+
+
+def test_pictures_of_states_are_small() -> None:
+    sizes = {path.name: path.stat().st_size for path in PICTURES.iterdir()}
+    assert {name: size for name, size in sizes.items() if size > 40 * 1024} == {}
+    assert sum(sizes.values()) <= 1024 * 1024

@@ -31,21 +31,25 @@ FLOORS = (
     # 1: the data plane, without Django
     (
         *("rfb.messages", "rfb.encodings", "rfb.auth", "rfb.handshake"),
-        *("wakeup", "gate", "upstream", "backlog", "bridge"),
+        "rfb.framebuffer",
+        *("wakeup", "gate", "upstream", "backlog", "bridge", "posting"),
     ),
     # 2: the tables
     ("fields", "models", "migrations", "statements"),
     # 3: the services: who may do what, leases, tokens, what they tell each other
     (
-        *("events", "notices", "access", "apitokens", "backends", "leases", "presenters", "tokens"),
+        *("outbox", "events", "notices", "access", "apitokens", "backends", "links", "leases"),
+        *("presenters", "tokens"),
         *("handovers", "driving", "verdicts", "desktops", "sweeping", "watch"),
-        *("eventtail", "feedreader", "feed"),
+        "screenshots",
+        *("eventtail", "feedreader", "feed", "waiting"),
+        *("webhooks", "webhookworker"),
         *("housekeeping", "readiness", "configuring", "registration", "eventlog"),
         *("workspacefiles", "workspacesync"),
     ),
     # 4: HTTP and websockets in
     (
-        *("middleware", "origins", "schemas", "api", "views"),
+        *("middleware", "origins", "longpoll", "schemas", "api", "views"),
         *("displaysocket", "admissions", "consumers"),
     ),
     # 5: thin: parse, call a service, print

@@ -16,9 +16,10 @@ class Server(uvicorn.Server):
     """uvicorn's server in one process."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End event streams, then close down as uvicorn does."""
-        from controlplane import feed  # noqa: PLC0415  (the application is loaded by now)
+        """Answer who waits, end event streams, then close down as uvicorn does."""
+        from controlplane import feed, longpoll  # noqa: PLC0415  (the application is loaded by now)
 
+        await longpoll.end_all()
         await feed.current().end_all()
         await super().shutdown(sockets)
 

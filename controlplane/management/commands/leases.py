@@ -54,6 +54,7 @@ def describe(workspace: Workspace, view: LeaseView) -> Json:
         "remaining_seconds": round(view.remaining, 1),
         "holder_connected": view.is_holder_connected if view.is_held else None,
         "state": presenters.state(view),
+        "hidden_at": presenters.iso(lease.hidden_at),
         "closed_at": presenters.iso(lease.closed_at),
         "closed_by": lease.closed_by or None,
         "closed_note": lease.closed_note or None,

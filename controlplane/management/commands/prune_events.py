@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management import BaseCommand
 
 from controlplane import eventlog
+from controlplane.models import ControlEvent
 
 MAX_DAYS = 36500
 
@@ -30,7 +31,7 @@ class Command(BaseCommand):
         if options["dry_run"]:
             self.stdout.write(f"{old.count()} event(s) would be removed")
             return
-        removed, _ = old.delete()
+        removed = old.delete()[1].get(ControlEvent._meta.label, 0)
         self.stdout.write(f"{removed} event(s) removed")
 
 

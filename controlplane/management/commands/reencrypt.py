@@ -6,20 +6,22 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 
-from controlplane.models import SECRET_FIELDS, Workspace
+from controlplane.models import SECRET_FIELDS, Webhook, Workspace
 
 
 class Command(BaseCommand):
     """After it has run, SECRET_KEY_FALLBACKS is no longer needed."""
 
-    help = "Encrypt stored secrets (VNC passwords, queries, headers) with the present SECRET_KEY."
+    help = "Encrypt stored secrets (VNC passwords, queries, headers, those of webhooks) anew."
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Rewrite what can be read; name what cannot."""
         workspaces = list(Workspace.objects.all())
-        written = sum(_reencrypt(workspace) for workspace in workspaces)
+        webhooks = list(Webhook.objects.all())
+        written = sum(map(_reencrypt, workspaces)) + sum(map(_reencrypt_webhook, webhooks))
         self.stdout.write(f"{written} secret(s) encrypted anew")
         unreadable = [each.slug for each in workspaces if each.unreadable_secrets]
+        unreadable += [f"webhook {each.name}" for each in webhooks if not each.is_secret_readable]
         if unreadable:
             raise CommandError(
                 f"No key fits the secrets of: {', '.join(unreadable)}. "
@@ -34,3 +36,10 @@ def _reencrypt(workspace: Workspace) -> int:
     if readable:
         workspace.save(update_fields=readable)
     return len(readable)
+
+
+def _reencrypt_webhook(webhook: Webhook) -> int:
+    if not webhook.is_secret_readable:
+        return 0
+    webhook.save(update_fields=["secret"])
+    return 1

@@ -10,6 +10,8 @@ from django.core.management import BaseCommand, CommandError
 from controlplane import apitokens
 from controlplane.models import ApiToken
 
+BY = "the administrator"
+
 
 class Command(BaseCommand):
     """Ends a token for good; streams that are open end within seconds."""
@@ -28,5 +30,5 @@ class Command(BaseCommand):
             raise CommandError(f"No such API token: {options['name']}. There are: {known}.")
         if token.revoked_at:
             raise CommandError(f"{token.name} was revoked already, at {token.revoked_at:%F %T} UTC")
-        apitokens.revoke(token)
+        apitokens.revoke(token, by=BY)
         self.stdout.write(f"{token.name}: revoked")

@@ -10,18 +10,17 @@ from typing import Any
 import uvicorn
 from daphne.endpoints import build_endpoint_description_strings
 from daphne.server import Server as DaphneServer
-from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
+from daphne.server import twisted_loop
 from django.core.management import BaseCommand, CommandError, call_command
 from django.core.management.base import SystemCheckError
-from django.db import DatabaseError, connection
+from django.db import connection
 from django.utils.module_loading import import_string
 from twisted.internet import reactor  # after daphne.server, which chooses asyncio's
 from twisted.internet.defer import Deferred
 
-from controlplane import feed, readiness
+from controlplane import feed, longpoll
 from controlplane.consumers import open_streams
-from controlplane.management.commands import _uvicorn
+from controlplane.management.commands import _starting, _uvicorn
 
 APPLICATION = "desktopctl.asgi:application"
 PING_SECONDS = 20
@@ -72,11 +71,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def check_ready(server: str, workers: int) -> None:
     """Raise CommandError where the server could not work; each names what mends it."""
-    if not _has_secret_key():
-        raise CommandError(
-            "SECRET_KEY is not set. Make one with: python -c 'import secrets; "
-            "print(secrets.token_urlsafe(50))' and put it into the environment."
-        )
+    _starting.check_secret_key()
     try:
         call_command("check")
     except SystemCheckError as error:
@@ -88,25 +83,7 @@ def check_ready(server: str, workers: int) -> None:
             "Several workers need PostgreSQL: set DATABASE_URL=postgres://…, "
             "then run: manage.py migrate"
         )
-    _check_migrations()
-
-
-def _has_secret_key() -> bool:
-    try:
-        return bool(settings.SECRET_KEY)
-    except ImproperlyConfigured:  # Django's answer to an empty one
-        return False
-
-
-def _check_migrations() -> None:
-    try:
-        pending = readiness.pending_migrations()
-    except DatabaseError as error:
-        raise CommandError(f"The database does not answer; check DATABASE_URL: {error}") from None
-    finally:
-        connection.close()
-    if pending:
-        raise CommandError(readiness.ask_to_migrate(pending))
+    _starting.check_migrations()
 
 
 def _run_uvicorn(listener: socket.socket, workers: int) -> None:
@@ -132,6 +109,7 @@ def _run_uvicorn(listener: socket.socket, workers: int) -> None:
 
 
 async def _end_streams() -> None:
+    await longpoll.end_all()
     await feed.current().end_all()
     await open_streams.end_all()
 
@@ -151,3 +129,12 @@ def _run_daphne(listener: socket.socket) -> None:
         websocket_timeout=-1,
         server_name="",
     ).run()
+    _end_tasks(twisted_loop)
+
+
+def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Do what asyncio.run does at its end and Daphne omits: threads wait for these tasks."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))

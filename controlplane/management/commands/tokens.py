@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management import BaseCommand
 
-from controlplane import apitokens, presenters
+from controlplane import apitokens, links, presenters
 from controlplane.presenters import Json
 
 
@@ -37,7 +37,8 @@ def describe(token: Any) -> Json:
     """Return what is told about one token; ``workspaces`` is null for all of them."""
     return {
         "name": token.name,
-        "state": apitokens.state(token),
+        "kind": token.get_kind_display(),
+        "state": links.state(token) if token.is_link else apitokens.state(token),
         "scopes": token.scopes.split(),
         "workspaces": apitokens.reach(token),
         "expires_at": presenters.iso(token.expires_at),

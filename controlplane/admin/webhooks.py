@@ -1,0 +1,119 @@
+"""Webhooks, whose secret is shown once, and what they were told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from controlplane import access, outbox, webhooks
+from controlplane.admin.shared import ReadOnlyAdmin, TakesRowsAlong
+from controlplane.api.auth import user_of
+from controlplane.models import Webhook, WebhookDelivery
+
+_ASKED = ["name", "url", "workspace", "enabled"]
+_KNOWN = ["created_at", "created_by"]
+
+
+@admin.register(Webhook)
+class WebhookAdmin(TakesRowsAlong, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
+    """Adds, changes and removes webhooks. Nobody sees a secret again, or changes it."""
+
+    list_display = ["name", "workspace", "enabled", "created_at", "created_by"]
+    list_filter = ["enabled", "workspace"]
+    search_fields = ["name", "workspace__slug", "workspace__name"]
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """What is asked for, and afterwards what is known."""
+        return [*_ASKED, *_KNOWN] if obj else _ASKED
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Who made it, and when."""
+        return _KNOWN if obj else ()
+
+    def save_model(self, request: HttpRequest, obj: Webhook, form: Any, change: bool) -> None:
+        """Save it; the secret of a new one lives as long as this request."""
+        if change:
+            super().save_model(request, obj, form, change)
+            return
+        obj.created_by = access.display_name(user_of(request))
+        obj._text = webhooks.issue(obj)  # type: ignore[attr-defined]  # for response_add
+
+    def response_add(
+        self, request: HttpRequest, obj: Webhook, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        """Show the secret in this very answer: a redirect would keep it somewhere."""
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"The webhook “{obj.name}”",
+            "text": obj._text,  # type: ignore[attr-defined]  # from save_model
+            "webhook": obj,
+            "opts": self.opts,
+        }
+        return render(request, "admin/controlplane/webhook_made.html", context)
+
+
+class _StateFilter(admin.SimpleListFilter):
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer the states."""
+        return [("waiting", "waiting"), ("delivered", "delivered"), ("given_up", "given up")]
+
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]
+    ) -> QuerySet[WebhookDelivery]:
+        """Keep those in the state."""
+        match self.value():
+            case "waiting":
+                return queryset.filter(delivered_at=None, failed_at=None)
+            case "delivered":
+                return queryset.filter(delivered_at__isnull=False)
+            case "given_up":
+                return queryset.filter(failed_at__isnull=False)
+        return queryset
+
+
+@admin.register(WebhookDelivery)
+class DeliveryAdmin(ReadOnlyAdmin):
+    """What webhooks were told, or wait to be told; the action tells them again."""
+
+    list_display = [
+        *("event_id", "what", "workspace_slug", "webhook", "state", "attempts"),
+        *("last_status", "last_error", "next_try_at", "created_at"),
+    ]
+    list_select_related = ["webhook", "event"]
+    list_filter = [_StateFilter, "webhook"]
+    search_fields = ["workspace_slug", "webhook__name", "last_error"]
+    actions = ["deliver_again"]
+
+    @admin.display(description="what")
+    def what(self, delivery: WebhookDelivery) -> str:
+        """Tell what its event is about."""
+        return delivery.event.what
+
+    @admin.display(description="state")
+    def state(self, delivery: WebhookDelivery) -> str:
+        """Tell whether it has arrived."""
+        if delivery.delivered_at:
+            return "delivered"
+        return "given up" if delivery.failed_at else "waiting"
+
+    def has_again_permission(self, request: HttpRequest) -> bool:
+        """Those who may change deliveries may have them made again; superusers may."""
+        return request.user.has_perm("controlplane.change_webhookdelivery")
+
+    @admin.action(description="Deliver again", permissions=["again"])
+    def deliver_again(self, request: HttpRequest, chosen: QuerySet[WebhookDelivery]) -> None:
+        """Have the chosen events told once more; those that still wait are left to wait."""
+        ended = chosen.exclude(delivered_at=None, failed_at=None)
+        count = outbox.put_again(ended)
+        self.message_user(
+            request,
+            f"{count} will be delivered again; {chosen.count() - count} were waiting anyway.",
+            messages.SUCCESS if count else messages.WARNING,
+        )

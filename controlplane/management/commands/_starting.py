@@ -1,0 +1,38 @@
+"""What the commands that go on running look at first; each refusal names what mends it."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError
+from django.db import DatabaseError, connection
+
+from controlplane import readiness
+
+
+def check_secret_key() -> None:
+    """Raise CommandError without a SECRET_KEY."""
+    if not _has_secret_key():
+        raise CommandError(
+            "SECRET_KEY is not set. Make one with: python -c 'import secrets; "
+            "print(secrets.token_urlsafe(50))' and put it into the environment."
+        )
+
+
+def _has_secret_key() -> bool:
+    try:
+        return bool(settings.SECRET_KEY)
+    except ImproperlyConfigured:  # Django's answer to an empty one
+        return False
+
+
+def check_migrations() -> None:
+    """Raise CommandError where the database is away, or is not migrated."""
+    try:
+        pending = readiness.pending_migrations()
+    except DatabaseError as error:
+        raise CommandError(f"The database does not answer; check DATABASE_URL: {error}") from None
+    finally:
+        connection.close()
+    if pending:
+        raise CommandError(readiness.ask_to_migrate(pending))

@@ -1,0 +1,150 @@
+"""Waiting for control of a workspace to change: one reader per process for all who wait.
+
+As in watch.py, notices make it fast and a poll makes it right. It runs while somebody waits; who
+waits has neither a thread nor a database connection. What counts as a change is in ``Mark``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from functools import cache
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.db import Error as AnyDatabaseError
+from django.db.models.functions import Now
+
+from controlplane import leases, notices
+from controlplane.dbthreads import DatabaseThreads, time_limit
+from controlplane.models import SECRET_FIELDS, DisplayControlLease
+
+logger = logging.getLogger(__name__)
+
+SHORTEST_PAUSE_SECONDS = 0.02  # between two looks, however many notices come
+
+Json = dict[str, Any]
+
+
+class Mark(NamedTuple):
+    """How control is: all that a waiting agent would act on. Time alone changes the last two."""
+
+    version: int
+    is_held: bool
+    is_parked: bool
+
+
+def mark_of(lease: DisplayControlLease, now: Any) -> Mark:
+    """Return the mark of a lease at ``now``, the database's time."""
+    parked = leases.parking(lease, now)
+    return Mark(lease.version, leases.is_held(lease, now), parked is not None)
+
+
+def read_marks(workspace_ids: list[int]) -> dict[int, Mark]:
+    """Read how control of these workspaces is, in one query."""
+    secrets = (f"workspace__{name}" for name in SECRET_FIELDS)
+    rows = DisplayControlLease.objects.filter(workspace__in=workspace_ids)
+    rows = rows.select_related("workspace", "holder").defer(*secrets).annotate(db_now=Now())
+    with time_limit(settings.DISPLAY.fence_seconds / 2):
+        return {row.workspace_id: mark_of(row, row.db_now) for row in rows}
+
+
+class _Waiter:
+    """One call that waits until its workspace's mark is another."""
+
+    def __init__(self, workspace_id: int, mark: Mark) -> None:
+        self.workspace_id = workspace_id
+        self.mark = mark
+        self.is_over = asyncio.Event()
+
+
+class Waiting:
+    """Runs while somebody waits; each process has one."""
+
+    def __init__(self) -> None:
+        self._waiters: set[_Waiter] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._threads = DatabaseThreads("waiting", 1, keeps_connections=True)
+        self._is_blind = self._is_closed = False
+
+    async def until_changed(self, workspace_id: int, mark: Mark, seconds: float) -> None:
+        """Return when the mark is another, the workspace is gone, or the time is over."""
+        if self._is_closed:
+            return
+        waiter = _Waiter(workspace_id, mark)
+        self._join(waiter)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await waiter.is_over.wait()
+        finally:
+            self._leave(waiter)
+
+    def end_all(self) -> None:
+        """Let all who wait go, and those to come: the process ends."""
+        self._is_closed = True
+        for waiter in self._waiters:
+            waiter.is_over.set()
+
+    def _join(self, waiter: _Waiter) -> None:
+        self._waiters.add(waiter)
+        if self._task is None:
+            self._wake = asyncio.Event()  # of the running loop
+            self._task = asyncio.create_task(self._poll(), name="waiting-poll")
+            self._task.add_done_callback(_log_death)
+            notices.current().subscribe(self._take_in)
+        self._wake.set()  # it may have changed since it was read
+
+    def _leave(self, waiter: _Waiter) -> None:
+        self._waiters.discard(waiter)
+        if not self._waiters and self._task:
+            self._task.cancel()
+            self._task = None
+            notices.current().unsubscribe(self._take_in)
+            self._threads.release()
+
+    def _take_in(self, notice: Json) -> None:
+        if notice["type"] != "access":
+            self._wake.set()
+
+    async def _poll(self) -> None:
+        while True:
+            self._wake.clear()
+            await self._look()
+            await asyncio.sleep(SHORTEST_PAUSE_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(settings.DISPLAY.watch_seconds):
+                    await self._wake.wait()
+
+    async def _look(self) -> None:
+        waiters = list(self._waiters)
+        ids = sorted({waiter.workspace_id for waiter in waiters})
+        try:
+            marks = await self._threads.run(read_marks, ids)
+        except AnyDatabaseError as error:
+            self._note_blindness(error)
+            return
+        self._note_blindness(None)
+        for waiter in waiters:
+            if marks.get(waiter.workspace_id) != waiter.mark:
+                waiter.is_over.set()
+
+    def _note_blindness(self, error: AnyDatabaseError | None) -> None:
+        was_blind, self._is_blind = self._is_blind, error is not None
+        if error and not was_blind:
+            logger.error("nobody who waits for control is answered: %s", error, exc_info=error)
+        if was_blind and not error:
+            logger.warning("who waits for control is answered again")
+
+
+def _log_death(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception():
+        logger.critical("nobody who waits is answered any more", exc_info=task.exception())
+
+
+@cache
+def current() -> Waiting:
+    """Return this process's."""
+    return Waiting()

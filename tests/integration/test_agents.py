@@ -1,0 +1,394 @@
+"""Agents and people: every state of the lease with every call of an agent, and what people do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+
+from controlplane import apitokens, handovers, leases
+from controlplane.models import ApiToken, ControlEvent, HandBack, Workspace
+from tests.integration.people import OTHER_TAB, Browser, age, agent, tab, transitions
+from tests.integration.programs import PROCESS, Program, token
+
+BASE = "/api/workspaces/desk/display"
+EVICTED = 1  # the epoch in which the agent had control, where it has had it
+
+
+@dataclass
+class Scene:
+    """An agent, a person, a manager and another agent around one desktop."""
+
+    desk: Workspace
+    row: ApiToken
+    program: Program
+    person: User
+    manager: User
+    colleague: User
+    admin: User
+
+    def agent_holds(self) -> None:
+        leases.acquire(self.desk, agent(self.row.account, PROCESS), ttl=300)
+
+    def person_holds(self) -> None:
+        leases.acquire(self.desk, tab(self.person), ttl=300)
+
+    def person_took_over(self) -> None:
+        self.agent_holds()
+        self.person_holds()
+
+    def person_let_it_lapse(self) -> None:
+        self.person_took_over()
+        age(self.desk, 301)
+
+    def person_handed_back(self) -> None:
+        self.person_took_over()
+        leases.hand_back(self.desk, tab(self.person), HandBack.DONE, note="solved")
+
+    def control(self) -> Any:
+        return ok(self.program.get(f"{BASE}/control", **{"X-Client-Id": PROCESS}))
+
+
+def ok(answer: Any) -> Any:
+    body = json.loads(answer.content)
+    assert answer.status_code == 200, body
+    return body
+
+
+@pytest.fixture
+def scene(desk: Workspace, operator: User, manager: User, colleague: User, admin: User) -> Scene:
+    row, text = token("control", name="Robot")
+    return Scene(desk, row, Program(text), operator, manager, colleague, admin)
+
+
+# --- The states in which an agent finds a desktop -------------------------------------------------
+def free(scene: Scene) -> None:
+    """Nobody has had control."""
+
+
+def own(scene: Scene) -> None:
+    scene.agent_holds()
+
+
+def own_lapsed(scene: Scene) -> None:
+    scene.agent_holds()
+    age(scene.desk, 301)
+
+
+def own_released(scene: Scene) -> None:
+    scene.agent_holds()
+    leases.release(scene.desk, agent(scene.row.account, PROCESS))
+
+
+def own_forced(scene: Scene) -> None:
+    scene.agent_holds()
+    leases.force_release(scene.desk, by="Mary", note="enough")
+
+
+def own_elsewhere(scene: Scene) -> None:
+    scene.agent_holds()
+    leases.acquire(scene.desk, agent(scene.row.account, "its-other-process"), ttl=300, move=True)
+
+
+def other_agents(scene: Scene) -> None:
+    other, _ = token("control", name="Other")
+    leases.acquire(scene.desk, agent(other.account), ttl=300)
+
+
+def persons(scene: Scene) -> None:
+    scene.person_holds()
+
+
+def preempted(scene: Scene) -> None:
+    scene.person_took_over()
+
+
+def given_on(scene: Scene) -> None:
+    """Another person has it now, who was handed it over."""
+    scene.person_took_over()
+    to = tab(scene.colleague, OTHER_TAB)
+    leases.hand_over(scene.desk, tab(scene.person), to, epoch=2, ttl=300)
+
+
+def persons_lapsed(scene: Scene) -> None:
+    scene.person_let_it_lapse()
+
+
+def persons_lapsed_without_an_agent(scene: Scene) -> None:
+    scene.person_holds()
+    age(scene.desk, 301)
+
+
+def persons_forced(scene: Scene) -> None:
+    scene.person_took_over()
+    leases.force_release(scene.desk, by="Mary", note="enough")
+
+
+def persons_idle(scene: Scene) -> None:
+    Workspace.objects.filter(pk=scene.desk.pk).update(idle_seconds=60)
+    scene.person_took_over()
+    age(scene.desk, 61)
+
+
+def persons_access_ended(scene: Scene) -> None:
+    scene.person_took_over()
+    scene.person.is_active = False
+    scene.person.save()
+
+
+def persons_released(scene: Scene) -> None:
+    scene.person_took_over()
+    leases.release(scene.desk, tab(scene.person))
+
+
+def handed_back(scene: Scene) -> None:
+    scene.person_handed_back()
+
+
+def handed_back_from_parking(scene: Scene) -> None:
+    scene.person_let_it_lapse()
+    leases.hand_back(scene.desk, tab(scene.manager), HandBack.SKIPPED)
+
+
+def freed(scene: Scene) -> None:
+    scene.person_let_it_lapse()
+    leases.free(scene.desk, by="Mary")
+
+
+def freed_by_time(scene: Scene) -> None:
+    Workspace.objects.filter(pk=scene.desk.pk).update(parked_seconds=60)
+    scene.person_let_it_lapse()
+    age(scene.desk, 60)
+
+
+def taken_over_from_parking(scene: Scene) -> None:
+    scene.person_let_it_lapse()
+    leases.acquire(scene.desk, tab(scene.manager), ttl=300)
+
+
+def closed(scene: Scene) -> None:
+    leases.close(scene.desk, by="Mary", note="repairs")
+
+
+def revoked(scene: Scene) -> None:
+    scene.agent_holds()
+    apitokens.revoke(scene.row, by="Mary")
+
+
+# State: what comes of acquire, of a renewal of EVICTED, of release, and of asking for a person.
+TABLE: dict[Callable[[Scene], None], tuple[object, object, object, object]] = {
+    free: (200, "expired", 200, 200),
+    own: (200, 200, 200, 200),
+    own_lapsed: (200, 200, 200, 200),
+    own_released: (200, "released", 200, 200),
+    own_forced: (200, "forced", 200, 200),
+    own_elsewhere: ("held_elsewhere", "moved", "held_elsewhere", 200),
+    other_agents: ("held", "held", "held", 200),
+    persons: ("human_in_control", "held", "held", 200),
+    preempted: ("human_in_control", "preempted", "held", 200),
+    given_on: ("human_in_control", "preempted", "held", 200),
+    persons_lapsed: ("parked", "preempted", 200, 200),
+    persons_lapsed_without_an_agent: (200, "expired", 200, 200),
+    persons_forced: ("parked", "preempted", 200, 200),
+    persons_idle: ("parked", "preempted", 200, 200),
+    persons_access_ended: ("parked", "preempted", 200, 200),
+    persons_released: (200, "preempted", 200, 200),
+    handed_back: (200, "preempted", 200, 200),
+    handed_back_from_parking: (200, "preempted", 200, 200),
+    freed: (200, "preempted", 200, 200),
+    freed_by_time: (200, "preempted", 200, 200),
+    taken_over_from_parking: ("human_in_control", "preempted", "held", 200),
+    closed: ("closed", "expired", 200, 200),
+    revoked: (401, 401, 401, 401),
+}
+CALLS: list[tuple[str, dict[str, object]]] = [
+    ("acquire", {}),
+    ("acquire", {"epoch": EVICTED}),
+    ("release", {}),
+    ("request-human", {"reason": "captcha"}),
+]
+
+
+@pytest.mark.parametrize("place", range(len(CALLS)), ids=["acquire", "renew", "release", "ask"])
+@pytest.mark.parametrize("state", TABLE, ids=lambda state: state.__name__)
+def test_every_call_of_an_agent_in_every_state(
+    state: Callable[[Scene], None], place: int, scene: Scene
+) -> None:
+    state(scene)
+    name, more = CALLS[place]
+    answer = scene.program.send("POST", f"{BASE}/control/{name}", {"client_id": PROCESS, **more})
+    body = json.loads(answer.content)
+    code = body["error"]["code"] if answer.status_code == 409 else answer.status_code
+    assert code == TABLE[state][place], body
+
+
+# --- What an agent is told ------------------------------------------------------------------------
+def test_an_agent_is_told_which_person_has_control_and_since_when(scene: Scene) -> None:
+    scene.person_took_over()
+    answer = scene.program.acquire()
+    body = json.loads(answer.content)
+    assert body["error"]["message"].startswith("Olive Operator, a person, has control")
+    assert body["current"]["controlled_by"] == "Olive Operator"
+    assert body["current"]["acquired_at"]
+
+
+def test_what_a_person_hands_back_is_read_with_its_epoch_until_a_person_takes_over(
+    scene: Scene,
+) -> None:
+    scene.person_handed_back()
+    told = scene.control()["handed_back"]
+    assert told.pop("at")
+    assert told == {"epoch": 2, "outcome": "done", "by": "Olive Operator", "note": "solved"}
+    assert ok(scene.program.acquire())["handed_back"]["note"] == "solved"
+    scene.person_holds()
+    assert scene.control()["handed_back"] is None
+
+
+def test_a_parked_desktop_says_whose_control_ended_how(scene: Scene) -> None:
+    scene.person_let_it_lapse()
+    seen = scene.control()  # nobody has noticed the end yet
+    told = seen["parked"]
+    assert (seen["controller"], seen["agent"]) == ("none", "Robot")
+    assert (told["by"], told["reason"]) == ("Olive Operator", "expired")
+    leases.end_overdue(scene.desk)
+    assert scene.control()["parked"] == told
+    assert transitions(scene.desk)[-2:] == [("expired", 2), ("parked", 2)]
+
+
+def test_who_resumes_control_ends_the_parking(scene: Scene) -> None:
+    scene.person_let_it_lapse()
+    leases.acquire(scene.desk, tab(scene.person), ttl=300, epoch=2)
+    assert scene.control()["parked"] is None
+    leases.hand_back(scene.desk, tab(scene.person), HandBack.DONE)
+    assert ok(scene.program.acquire())["controller"] == "agent"
+
+
+def test_an_agent_that_lets_go_by_itself_is_waited_for_no_more(scene: Scene) -> None:
+    scene.agent_holds()
+    ok(
+        scene.program.send(
+            "POST", f"{BASE}/control/request-human", {"client_id": PROCESS, "reason": "x"}
+        )
+    )
+    ok(scene.program.send("POST", f"{BASE}/control/release", {"client_id": PROCESS}))
+    seen = scene.control()
+    assert (seen["agent"], seen["help"]) == (None, None)
+    scene.person_holds()
+    age(scene.desk, 301)
+    assert ok(scene.program.acquire())["controller"] == "agent"
+
+
+# --- Asking for a person --------------------------------------------------------------------------
+def ask(scene: Scene, reason: str = "captcha") -> Any:
+    body = {"client_id": PROCESS, "reason": reason}
+    return ok(scene.program.send("POST", f"{BASE}/control/request-human", body))
+
+
+def test_asking_for_a_person_keeps_control_and_everybody_sees_it(scene: Scene) -> None:
+    scene.agent_holds()
+    told = ask(scene)
+    assert (told["controller"], told["this_client"]) == ("agent", True)
+    seen = ok(Browser(scene.person).get(f"{BASE}/control"))
+    assert (seen["help"]["by"], seen["help"]["reason"]) == ("Robot", "captcha")
+    assert transitions(scene.desk)[-1] == ("help_asked", 1)
+
+
+def test_asking_twice_is_one_event_and_another_reason_another(scene: Scene) -> None:
+    for reason in ("captcha", "captcha", "password"):
+        ask(scene, reason)
+    assert ControlEvent.objects.filter(what="help_asked").count() == 2
+    assert scene.control()["help"]["reason"] == "password"
+
+
+def test_a_request_stays_until_it_is_withdrawn_or_handed_back(scene: Scene) -> None:
+    scene.agent_holds()
+    ask(scene)
+    scene.person_holds()
+    leases.release(scene.desk, tab(scene.person))
+    assert scene.control()["help"], "a plain release resolves nothing"
+    other = Program(token("control", name="Other")[1])
+    withdraw = f"{BASE}/control/request-human/withdraw"
+    ok(other.send("POST", withdraw, {"client_id": PROCESS}))
+    assert scene.control()["help"], "it is not the other's to withdraw"
+    ok(scene.program.send("POST", withdraw, {"client_id": PROCESS}))
+    assert scene.control()["help"] is None
+    assert transitions(scene.desk)[-1] == ("help_withdrawn", 2)
+
+
+def test_a_person_answers_without_taking_control(scene: Scene) -> None:
+    ask(scene)
+    body = {"client_id": OTHER_TAB, "outcome": "could_not", "note": "no account there"}
+    ok(Browser(scene.person).post(f"{BASE}/control/release", body))
+    seen = scene.control()
+    assert seen["help"] is None
+    assert (seen["handed_back"]["outcome"], seen["handed_back"]["epoch"]) == ("could_not", 0)
+
+
+def test_nobody_hands_back_while_another_has_control(scene: Scene) -> None:
+    scene.person_took_over()
+    body = {"client_id": OTHER_TAB, "outcome": "done"}
+    answer = Browser(scene.manager).post(f"{BASE}/control/release", body)
+    assert (answer.status_code, json.loads(answer.content)["error"]["code"]) == (409, "held")
+    assert scene.control()["controlled_by"] == "Olive Operator"
+
+
+def test_without_an_agent_there_is_nothing_to_hand_back(scene: Scene) -> None:
+    scene.person_holds()
+    browser = Browser(scene.person)
+    answer = browser.post(
+        f"{BASE}/control/release", {"client_id": "this-tab-0001", "outcome": "done"}
+    )
+    assert json.loads(answer.content)["error"]["code"] == "nothing_to_hand_back"
+    assert scene.control()["controller"] == "user"
+
+
+def test_a_stale_epoch_hands_nothing_back(scene: Scene) -> None:
+    scene.person_took_over()
+    leases.hand_back(scene.desk, tab(scene.person), HandBack.DONE, epoch=1)
+    assert scene.control()["controller"] == "user"
+    assert scene.control()["handed_back"] is None
+
+
+def test_an_agent_cannot_speak_for_a_person(scene: Scene) -> None:
+    scene.person_let_it_lapse()
+    body = {"client_id": PROCESS, "outcome": "done"}
+    answer = scene.program.send("POST", f"{BASE}/control/release", body)
+    assert json.loads(answer.content)["error"]["code"] == "wrong_controller"
+    assert scene.control()["parked"]
+
+
+def test_who_is_handed_control_over_goes_on_where_the_agent_waits(scene: Scene) -> None:
+    scene.person_took_over()
+    handovers.ask(scene.desk, tab(scene.colleague, OTHER_TAB), "mine")
+    leases.hand_over(
+        scene.desk, tab(scene.person), tab(scene.colleague, OTHER_TAB), epoch=2, ttl=300
+    )
+    leases.hand_back(scene.desk, tab(scene.colleague, OTHER_TAB), HandBack.DONE)
+    assert scene.control()["handed_back"]["by"] == "colleague"
+
+
+def test_a_deleted_agent_is_waited_for_by_nobody(scene: Scene) -> None:
+    scene.person_took_over()
+    scene.row.account.delete()
+    age(scene.desk, 301)
+    leases.end_overdue(scene.desk)
+    assert ("parked", 2) not in transitions(scene.desk)
+
+
+# --- The list -------------------------------------------------------------------------------------
+def test_the_list_begins_with_what_waits_for_a_person(scene: Scene) -> None:
+    names = ("a", "b", "c")
+    others = [
+        Workspace.objects.create(slug=name, name=name, upstream_url="tcp://h:1") for name in names
+    ]
+    row, _ = token("control", name="Other")
+    leases.ask_for_help(others[1], agent(row.account), "captcha")
+    leases.acquire(others[2], agent(row.account), ttl=300)
+    leases.acquire(others[2], tab(scene.admin), ttl=300)
+    age(others[2], 301)
+    found = ok(Browser(scene.admin).get("/api/workspaces"))["workspaces"]
+    assert [each["id"] for each in found] == ["c", "b", "desk", "a"]

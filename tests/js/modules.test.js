@@ -1,0 +1,38 @@
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import test from "node:test";
+
+const ROOT = new URL("../../", import.meta.url);
+const page = await readFile(new URL("templates/controlplane/display.html", ROOT), "utf8");
+
+/** The page's own scripts that `name` imports before it runs, and theirs. @param {string} name @param {Set<string>} [found] */
+async function importsOf(name, found = new Set()) {
+  const script = await readFile(new URL(`static/controlplane/${name}`, ROOT), "utf8");
+  for (const [, next = ""] of script.matchAll(/^import [^;]*"\.\/(\w+\.js)";/gm)) {
+    if (found.has(next)) continue;
+    found.add(next);
+    await importsOf(next, found);
+  }
+  return found;
+}
+
+/** @param {RegExp} pattern */
+const named = (pattern) => [...page.matchAll(pattern)].map(([, name]) => name);
+
+test("the page asks at once for every script that it waits for, and for no other", async () => {
+  const asked = named(/<link rel="modulepreload" href="{% static 'controlplane\/(\w+\.js)' %}">/g);
+  assert.deepEqual(asked.toSorted(), [...(await importsOf("main.js"))].sort());
+});
+
+test("noVNC is loaded beside the page's scripts, from the address from which they import it", () => {
+  const [beside] = named(/<script type="module" async src="([^"]+)">/g);
+  assert.ok(beside);
+  assert.deepEqual(named(/data-novnc="([^"]+)"/g), [beside]);
+});
+
+test("until a desktop is shown, the page's own scripts have 60 KiB at most, as they lie in the tree", async () => {
+  const names = ["main.js", ...(await importsOf("main.js"))];
+  const sizes = await Promise.all(names.map((name) => readFile(new URL(`static/controlplane/${name}`, ROOT))));
+  const total = sizes.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  assert.ok(total <= 60 * 1024, `${total} bytes`);
+});
