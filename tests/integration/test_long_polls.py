@@ -99,13 +99,13 @@ def test_a_call_waits_for_the_change_and_is_told_of_it(
 ) -> None:
     waiting = aside.submit(poll, agent, **known(agent))
     assert is_waiting(waiting)
-    operator.acquire("desk")
+    operator.acquire("desk", ttl_seconds=60)
     assert waiting.result(timeout=limit(1))["controlled_by"] == "operator"
 
 
 def test_what_is_news_already_is_answered_at_once(agent: httpx.Client, operator: ApiClient) -> None:
     before = known(agent)
-    operator.acquire("desk")
+    operator.acquire("desk", ttl_seconds=60)
     assert poll(agent, **before)["controller"] == "user"
     assert poll(agent, epoch=before["epoch"])["controller"] == "user"
 
@@ -159,7 +159,7 @@ def test_who_waits_costs_no_thread_and_a_hundred_are_told_at_once(
     waiting = [aside.submit(poll, agent, **before) for _ in range(WAITERS)]
     assert is_waiting(waiting[-1])
     wait_until(lambda: threads_of(server) <= threads + 10, "the threads are given back", 2)
-    operator.acquire("desk")
+    operator.acquire("desk", ttl_seconds=60)  # longer than it takes a busy machine to tell all
     told = [each.result(timeout=limit(3)) for each in waiting]
     assert {each["controlled_by"] for each in told} == {"operator"}
 
