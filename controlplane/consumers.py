@@ -44,6 +44,7 @@ CLEAN_UP_SECONDS = 5.0
 HELD_PING_SECONDS = 2.0  # while a key or button is down: how often to ask for a sign of life
 HELD_SILENCE_SECONDS = 4.0  # ... and how long to wait for it before letting go
 DEAD_AFTER_PINGS = 2.5
+BROWSER_PATIENCE = 3  # times as long as a desktop gets: the page may still load noVNC, 20 s at most
 MAX_PINGS = 64  # from a browser, in the two seconds between looks at its ends
 MAX_TEXTS = 256  # that wait for a browser
 INPUT_REPORT_SECONDS = 5.0
@@ -268,7 +269,7 @@ class Stream:
 
     async def _browser_has_answered(self) -> Bridge:
         try:
-            async with asyncio.timeout(settings.DISPLAY.connect_seconds):
+            async with asyncio.timeout(BROWSER_PATIENCE * settings.DISPLAY.connect_seconds):
                 await self._bridged.wait()
         except TimeoutError:
             raise ProtocolError("the browser did not finish the RFB handshake") from None

@@ -125,6 +125,10 @@ interface PageView {
   stale: boolean;
   /** For how many ms nobody looked, where that explains what is told; else 0. */
   away: number;
+  /** Since when the picture stands still, in ms of this machine's clock; 0 where it moves. */
+  frozenAt: number;
+  /** This machine's time, in ms. */
+  now: number;
   /** The server's time now, in ms. */
   serverNow: number;
 }

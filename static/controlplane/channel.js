@@ -11,7 +11,9 @@ export class Channel {
   /** @type {Handler} */ onclose = null;
   binaryType = "arraybuffer";
   #socket;
+  #on;
   #ended = false;
+  /** What has come before noVNC was there: the server's greeting. @type {MessageEvent[] | null} */ #early = [];
 
   /** The token travels as a subprotocol. @param {string} sessionUrl @param {DisplayNeeds["open"]} open @param {ChannelEvents} on */
   constructor(sessionUrl, open, on) {
@@ -23,8 +25,9 @@ export class Channel {
     when("close", (event) => on.end(event.code, event.reason));
     when("open", (event) => (on.open(), this.onopen?.(event)));
     when("error", (event) => this.onerror?.(event));
-    when("message", (event) => this.#take(event, on));
+    when("message", (event) => this.#take(event));
     this.#socket = socket;
+    this.#on = on;
   }
 
   get protocol() {
@@ -33,6 +36,13 @@ export class Channel {
 
   get readyState() {
     return this.#ended ? 3 : this.#socket.readyState; // 3: closed
+  }
+
+  /** noVNC is there, and is shown what has come. */
+  flow() {
+    const early = this.#early ?? [];
+    this.#early = null;
+    for (const event of early) this.#show(event);
   }
 
   /** @param {any} data */
@@ -57,15 +67,17 @@ export class Channel {
     this.onclose?.({});
   }
 
-  /** @param {MessageEvent} event @param {ChannelEvents} on */
-  #take(event, on) {
-    if (typeof event.data !== "string") {
-      this.onmessage?.(event);
-      on.bytes(event.data);
-      return;
-    }
+  /** @param {MessageEvent} event */
+  #take(event) {
+    if (typeof event.data !== "string") return this.#early ? void this.#early.push(event) : this.#show(event);
     const message = parse(event.data);
-    if (message && typeof message === "object") on.text(message);
+    if (message && typeof message === "object") this.#on.text(message);
+  }
+
+  /** @param {MessageEvent} event */
+  #show(event) {
+    this.onmessage?.(event);
+    this.#on.bytes(event.data);
   }
 }
 

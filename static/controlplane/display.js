@@ -136,21 +136,20 @@ export class Display extends Emitter {
     this.#prepare();
   }
 
-  /** Load noVNC, while asking for a session; then dial. */
   async #prepare() {
     const generation = ++this.#generation;
     this.#with.timers.clear(this.#timer.retry);
     this.#set({ waiting: false, step: "session" });
-    const [isLoaded, answer] = await Promise.all([this.#loadNovnc(), this.#with.session()]);
+    // At first, noVNC may still come while the server connects to the desktop.
+    const [isReady, answer] = await Promise.all([!this.#failures || this.#loadNovnc(), this.#with.session()]);
     if (generation !== this.#generation) return;
-    if (!isLoaded) this.#wait(0, "program");
+    if (!isReady) this.#wait(0, "program");
     else if (answer.ok) this.#dial(answer.data.session_url);
     else this.#unanswered(answer);
   }
 
   /** noVNC waits for a codec probe while it loads, which hangs in some browsers. */
   async #loadNovnc() {
-    if (this.#Rfb) return true;
     const { timers, load } = this.#with;
     /** @type {any} */ let timer;
     const late = new Promise((resolve) => (timer = timers.set(() => resolve(null), LOAD_MS)));
@@ -187,13 +186,17 @@ export class Display extends Emitter {
       bytes: (data) => this.#drew(data),
       end: (code, reason) => this.#closed(code, reason),
     });
-    this.#attach(new /** @type {RfbClass} */ (this.#Rfb)(this.#with.screen, this.#channel, { shared: true }));
     this.#pulse();
     this.#set({ offline: "", step: "socket" });
+    this.#attach(this.#channel);
   }
 
-  /** @param {Rfb} rfb */
-  #attach(rfb) {
+  /** @param {Channel} channel */
+  async #attach(channel) {
+    if (!this.#Rfb) await this.#loadNovnc();
+    if (channel !== this.#channel) return;
+    if (!this.#Rfb) return this.#drop(), this.#wait(0, "program");
+    const rfb = new this.#Rfb(this.#with.screen, channel, { shared: true });
     this.#rfb = rfb;
     Object.assign(rfb, { resizeSession: false, showDotCursor: true, background: "transparent" });
     this.show(this.#look);
@@ -206,6 +209,7 @@ export class Display extends Emitter {
       this.#rfb = null;
       this.#closed();
     });
+    channel.flow();
   }
 
   /** @param {any} message */

@@ -1,5 +1,5 @@
 import { gettext, ngettext } from "./gettext.js";
-import { askerOf, clock, duration, limitOf, othersRequests, quoted } from "./view.js";
+import { askerOf, clock, duration, limitOf, othersRequests, present, quoted } from "./view.js";
 
 /**
  * What is told of a holder, and now and then: who has control since when, how it was lost, what the
@@ -86,9 +86,24 @@ const ENDS = { idle: gettext("for lack of input"), max_hold: gettext("because it
 
 /** All of it, as of now. @param {PageView} view */
 export function wordsOf(view) {
-  const { notice } = view;
-  const told = notice ? sentenceOf(notice) : agentsWords(view.lease);
-  return { told, cause: causeOf(view), asks: asksOf(view), facts: factsOf(view), delay: delayOf(view) };
+  return { told: toldOf(view), cause: causeOf(view), asks: asksOf(view), facts: factsOf(view), delay: delayOf(view), age: ageOf(view) };
+}
+
+/** What has happened, with how long one was away when it did. @param {PageView} view */
+function toldOf(view) {
+  const { notice, away, lease } = view;
+  const told = notice ? sentenceOf(notice) : agentsWords(lease);
+  if (!away || notice?.kind === "refused") return told;
+  const time = duration(away);
+  if (told) return gettext("While you were away (%(time)s): %(told)s", { time, told });
+  return `${gettext("While you were away (%(time)s), the picture was reconnected.", { time })} ${present(view)}`;
+}
+
+/** How old a picture is that stands still. @param {PageView} view */
+function ageOf({ frozenAt, now }) {
+  if (!frozenAt) return "";
+  const time = clock(new Date(frozenAt).toISOString());
+  return gettext("Picture from %(time)s, %(age)s old", { time, age: duration(now - frozenAt) });
 }
 
 /** What an agent waits for, told to those who watch. @param {LeaseView} lease */

@@ -39,12 +39,6 @@ export function duration(ms) {
   return gettext("%(hours)s h", { hours: Math.round(seconds / 3600) });
 }
 
-/** @param {number} at ms @param {number} now ms */
-export function ageOf(at, now) {
-  const time = clock(new Date(at).toISOString());
-  return gettext("Picture from %(time)s, %(age)s old", { time, age: duration(now - at) });
-}
-
 /** The one line that is announced. @param {PageView} view */
 export function statusOf(view) {
   const { display, name, slow, cause, signedOut } = view;
@@ -57,7 +51,7 @@ export function statusOf(view) {
     case "disconnected":
       return cause || gettext("The connection is lost and could not be restored.");
     case "live":
-      return live(view);
+      return view.told || present(view);
     default:
       return cause || gettext("The connection has ended.");
   }
@@ -91,17 +85,8 @@ function reserved({ lease, serverNow }) {
   return gettext("Control was yours until %(time)s. Trying again.", { time });
 }
 
-/** @param {PageView} view */
-function live(view) {
-  const { notice, told, away } = view;
-  if (!away || notice?.kind === "refused") return told || present(view);
-  const time = duration(away);
-  if (told) return gettext("While you were away (%(time)s): %(told)s", { time, told });
-  return `${gettext("While you were away (%(time)s), the picture was reconnected.", { time })} ${present(view)}`;
-}
-
-/** @param {PageView} view */
-function present(view) {
+/** How things are now. @param {PageView} view */
+export function present(view) {
   const { wants, request, control } = view.lease;
   if (wants !== "none") return holding(view);
   if (request) return gettext("Asked %(name)s for control. Waiting for an answer…", { name: control?.controlled_by });

@@ -462,21 +462,43 @@ test("noVNC giving up by itself is a broken stream, not an end", async () => {
   assert.equal(page.sockets.length, 2);
 });
 
-test("the session is asked for while noVNC loads, and dialled once it has loaded", async () => {
+test("the desktop is dialled while noVNC loads, and what it says waits for noVNC", async () => {
   const page = new FakePage();
   const loads = page.loads;
   const loading = late();
   page.loads = () => loading.answer().then(loads);
   await page.start();
-  assert.equal(page.server.tokens, 1);
-  assert.equal(page.sockets.length, 0, "whoever dials must be able to answer the desktop");
+  page.socket.open();
+  page.socket.text({ type: "hello", mode: "observe", control: page.server.control() });
+  page.socket.bytes(82);
+  assert.equal(page.rfbs.length, 0);
+  assert.notEqual(page.lease.control, null, "our own messages wait for nothing");
   loading.give(null);
   await settle();
   assert.equal(page.sockets.length, 1);
+  assert.deepEqual(page.rfb.frames.map((frame) => [...new Uint8Array(frame)]), [[82]]);
+  assert.equal(page.display.view.step, "picture");
+  page.socket.bytes(0, 0);
+  assert.equal(page.display.view.state, "live");
+  assert.equal(page.rfb.frames.length, 2);
+});
+
+test("a stream that ends while noVNC loads is dialled again, and not shown", async () => {
+  const page = new FakePage();
+  const loads = page.loads;
+  const loading = late();
+  page.loads = () => loading.answer().then(loads);
+  await page.start();
+  page.socket.end(4502);
+  loading.give(null);
+  await settle();
+  assert.equal(page.rfbs.length, 0);
+  await page.clock.advance(300);
+  assert.equal(page.sockets.length, 2);
   assert.equal(page.rfbs.length, 1);
 });
 
-test("noVNC that cannot be loaded is tried again, and nothing is dialled until it is there", async () => {
+test("noVNC that cannot be loaded is tried again, and nothing more is dialled until it is there", async () => {
   const page = new FakePage();
   const loads = page.loads;
   page.loads = async () => {
@@ -485,18 +507,22 @@ test("noVNC that cannot be loaded is tried again, and nothing is dialled until i
   await page.start();
   await page.clock.advance(60_000);
   assert.equal(page.display.view.offline, "program");
-  assert.equal(page.sockets.length, 0);
+  assert.equal(page.sockets.length, 1);
+  assert.equal(page.socket.closedWith, 1000, "nobody would answer the desktop");
   page.loads = loads;
   await page.clock.advance(15_000);
-  assert.equal(page.sockets.length, 1);
+  assert.equal(page.sockets.length, 2);
+  assert.equal(page.rfbs.length, 1);
 });
 
-test("noVNC that hangs while loading is given up after 20 s", async () => {
+test("noVNC that hangs while loading is given up after 20 s, and with it the stream", async () => {
   const page = new FakePage();
   page.loads = () => new Promise(() => {});
   await page.start();
+  page.socket.open();
   await page.clock.advance(20_000);
   assert.equal(page.display.view.offline, "program");
+  assert.equal(page.socket.closedWith, 1000);
 });
 
 test("released means released: no input goes out while the server has not heard of it", async () => {

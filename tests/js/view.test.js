@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { asksOf, awayAt, delayOf, factsOf, isOver } from "../../static/controlplane/news.js";
+import { asksOf, awayAt, delayOf, factsOf, isOver, wordsOf } from "../../static/controlplane/news.js";
 import { clock, duration, offersOf, statusOf } from "../../static/controlplane/view.js";
 import { AGENTS, ANNAS, CLOSED, ELSEWHERE, FREE, HELD, IN_8_S, MINE, NONE, NOW, OLIVES, OWN, page, reconnecting, UNTIL } from "./views.js";
 
@@ -250,6 +250,12 @@ test("what happened while nobody looked, or came out right after it, is told as 
   assert.equal(awayAt(NOW + 1_000, { hiddenAt: NOW, backAt: NOW + 5_000 }), 0, "a glance aside is no absence");
   assert.equal(awayAt(NOW + 1_000, { hiddenAt: NOW, backAt: 0 }), 0, "still hidden");
   assert.equal(awayAt(NOW, { hiddenAt: 0, backAt: 0 }), 0, "never hidden");
+});
+
+test("a picture that stands still says from when it is, and how old", () => {
+  const words = wordsOf(page({ frozenAt: NOW - 90_000 }));
+  assert.match(words.age, /^Picture from .*, 2 min old$/);
+  assert.equal(wordsOf(page()).age, "");
 });
 
 test("a refusal is of now, however long one was away", () => {

@@ -86,6 +86,8 @@ export function page({ display, lease, ...rest } = {}) {
     guest: false,
     stale: false,
     away: 0,
+    frozenAt: 0,
+    now: NOW,
     serverNow: NOW,
     ...rest,
   };
