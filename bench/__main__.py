@@ -22,6 +22,7 @@ from bench.contenders import Site
 from bench.control import control
 from bench.measures import relay, sessions, stall
 from bench.rounds import QUICK, Round, Sizes
+from bench.screenshots import screenshots
 from bench.surroundings import machine, versions
 from tests.support.processes import ROOT, MissingProgram
 
@@ -33,6 +34,7 @@ PARTS: dict[str, Callable[[Round], None]] = {
     "control": control,
     "authority": authority,
     "agents": agents,
+    "screenshots": screenshots,
     "browser": browser,
 }
 OPEN_FILES = 4096  # two for each session in the server, and one here

@@ -18,8 +18,10 @@ WEBSOCKIFY, SOCAT, DIRECT = "websockify", "socat (plain C relay)", "no bridge"
 CONTENDERS = (UVICORN, DAPHNE, WEBSOCKIFY, SOCAT, DIRECT)
 SERVICE, BARE = "leases.py", "bare psycopg"
 STOCK = "noVNC on websockify"
+VNCDOTOOL = "vncdotool"
 LEASE_CONTENDERS = (UVICORN, SERVICE, BARE)
 BROWSER_CONTENDERS = (UVICORN, STOCK)
+PICTURE_CONTENDERS = (UVICORN, VNCDOTOOL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ TOLD = Measure("“Take control” → a waiting agent is told, p95", "ms", 1)
 WAITING_MEMORY = Measure("memory of an agent that waits", "KiB PSS", 1)
 WAITING_CPU = Measure("all those who wait: CPU of a core", "%", 1)
 AGENT_MEASURES = (TOLD, WAITING_MEMORY, WAITING_CPU)
+PICTURE = Measure("screenshot, p50", "ms")
+PICTURE_MEASURES = (PICTURE,)
 OPEN = Measure("page open → first frame, p50", "ms")
 OPEN_FIRST = Measure("page open → first frame, nothing cached, p50", "ms")
 KEY = Measure("key → pixel, p50", "ms", 1)

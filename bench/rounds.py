@@ -26,6 +26,7 @@ class Sizes:
     cycles: int = 100  # acquire, renew, release
     tabs: int = 200
     waiting: int = 500  # agents
+    pictures: int = 8
     visits: int = 8  # to a page, and as many first ones
     keys: int = 60
     drops: int = 20
@@ -43,6 +44,7 @@ QUICK = Sizes(
     cycles=20,
     tabs=40,
     waiting=50,
+    pictures=2,
     visits=2,
     keys=10,
     drops=5,

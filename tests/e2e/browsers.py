@@ -34,7 +34,7 @@ def launch(beside: Browser) -> Browser:
 
 
 class Sleeper:
-    """A browser of its own, all of whose processes can be stopped at once."""
+    """A browser of its own, all of whose processes can be stopped or killed at once."""
 
     def __init__(self, browser: Browser) -> None:
         before = descendants(os.getpid())
@@ -44,16 +44,24 @@ class Sleeper:
 
     def sleep(self) -> None:
         """Stop it, as a machine that sleeps does."""
-        self._asleep = self._launched.union(*map(descendants, self._launched))
-        self._send(signal.SIGSTOP)
+        self._asleep = self._processes
+        self._send(self._asleep, signal.SIGSTOP)
 
     def wake(self) -> None:
         """Let them go on. Waking twice is harmless."""
-        self._send(signal.SIGCONT)
+        self._send(self._asleep, signal.SIGCONT)
         self._asleep = set()
 
-    def _send(self, number: signal.Signals) -> None:
-        for pid in self._asleep:
+    def die(self) -> None:
+        """End it at once: it says goodbye to nobody."""
+        self._send(self._processes, signal.SIGKILL)
+
+    @property
+    def _processes(self) -> set[int]:
+        return self._launched.union(*map(descendants, self._launched))
+
+    def _send(self, processes: set[int], number: signal.Signals) -> None:
+        for pid in processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
+from tests.e2e.browsers import Sleeper
 from tests.e2e.conftest import MakePerson, StartServer
 from tests.e2e.rig import Person
 from tests.support.server import LiveServer
@@ -109,13 +110,15 @@ def test_the_keys_that_leave_the_desktop_lead_to_handing_back(
     expect(tab.button("Hand back to robot")).to_be_focused()
 
 
-def test_a_person_who_goes_away_leaves_the_desktop_parked_until_somebody_hands_it_back(
-    server: LiveServer, robot: Robot, person: MakePerson
+def test_a_person_whose_browser_dies_leaves_the_desktop_parked_until_somebody_hands_it_back(
+    server: LiveServer, robot: Robot, person: MakePerson, browser: Browser
 ) -> None:
     robot.acquire()
-    operator = person("operator", server)
+    mortal = Sleeper(browser)
+    operator = Person(mortal.browser, "operator", server.url)
     operator.open("desk-1").take_control()
-    operator.context.close()
+    assert not operator.complaints
+    mortal.die()
     assert robot.refusal == "human_in_control"
     wait_until(lambda: robot.refusal == "parked", "the lease has ended", LEASE_SECONDS)
 
