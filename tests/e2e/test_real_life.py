@@ -216,6 +216,34 @@ def test_after_a_sleep_control_is_renewed_first_and_only_then_a_dead_stream_is_d
     forgive_broken_links(someone)
 
 
+def test_after_a_sleep_a_link_that_is_dead_without_an_end_is_given_up_and_dialled_again(
+    sleeper: Sleeper,
+    start_server: StartServer,
+    behind_proxy: BehindProxy,
+    person: MakePerson,
+    tmp_path: Path,
+) -> None:
+    """A laptop is opened on another network: nothing tells either end that the other is gone."""
+    server = start_server()
+    link = behind_proxy(server)
+    someone = person("operator", server, link.port, browser=sleeper.browser)
+    tab = someone.open("desk-1").take_control()
+    tokens = tab.dialled_tokens
+    sleeper.sleep()
+    try:
+        link.sever()
+        asleep_since = time.monotonic()
+        wait_until(lambda: time.monotonic() - asleep_since > SLEEP_SECONDS, "the night is over", 2)
+    finally:
+        sleeper.wake()
+    # Each connection that the browser has kept for calls is tried for ten seconds.
+    wait_until(lambda: len(tab.dialled_tokens) > len(tokens), "it dials", expected=6)
+    tab.until_live()
+    # Its first epoch: the test has asked for none before, for its own connections are severed too.
+    assert_came_back(tab, 1, tokens, tmp_path / "typed")
+    forgive_broken_links(someone)
+
+
 def test_a_clock_that_jumps_while_timers_stand_still_means_a_sleep(
     start_server: StartServer, person: MakePerson
 ) -> None:

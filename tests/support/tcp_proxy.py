@@ -91,6 +91,13 @@ class TcpProxy(LoopThread):
         """
         self._call(self._set(direction, swallowing=True))
 
+    def sever(self) -> None:
+        """Let what is open hear nothing more and never end; what is opened from now on is whole.
+
+        So it is on another network: addresses have changed, and no end knows of the other's.
+        """
+        self._call(self._sever())
+
     def slow(
         self,
         bytes_per_second: float | None = None,
@@ -158,6 +165,11 @@ class TcpProxy(LoopThread):
         if self._listener is None:
             self._listener = _listen(self.port, self._buffer_bytes)
             self._loop.add_reader(self._listener, self._accept, self._listener)
+
+    async def _sever(self) -> None:
+        await self._set(None, swallowing=True)
+        self._lanes = {direction: _Lane() for direction in DIRECTIONS}
+        await self._heal()
 
     async def _deafen(self) -> None:
         if self._listener is None:
