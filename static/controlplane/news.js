@@ -236,13 +236,15 @@ export function factsOf({ display, lease, notice, stale, serverNow }) {
   return control.controller !== "none" && lease.wants === "none" ? ofHolder(control, serverNow) : "";
 }
 
-/** @param {Control} control @param {number} serverNow */
+/** Of an agent, which may have other ways to the desktop, only what is known. @param {Control} control @param {number} serverNow */
 function ofHolder({ controller, controlled_by, acquired_at, last_input_at, holder_connected }, serverNow) {
+  const isPerson = controller === "user";
   return [
-    controller === "agent" && controlled_by,
+    !isPerson && controlled_by,
     acquired_at && gettext("since %(time)s", { time: clock(acquired_at) }),
-    last_input_at ? gettext("no input for %(time)s", { time: duration(serverNow - Date.parse(last_input_at)) }) : gettext("no input yet"),
-    holder_connected === false && gettext("their window is closed"),
+    last_input_at && gettext("no input for %(time)s", { time: duration(serverNow - Date.parse(last_input_at)) }),
+    isPerson && !last_input_at && gettext("no input yet"),
+    isPerson && holder_connected === false && gettext("their window is closed"),
   ]
     .filter(Boolean)
     .join(" · ");

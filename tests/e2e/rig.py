@@ -204,6 +204,35 @@ class LinkMaker:
         return dict(self._call("GET", "/display/control").json())
 
 
+class Robot:
+    """An agent that holds control of desk-1, and calls the API."""
+
+    def __init__(self, server: LiveServer) -> None:
+        text = server.manage("add_token", "robot", "--scope", "control", "--all-workspaces")
+        self._http = httpx.Client(
+            base_url=f"{server.url}/api/workspaces/desk-1/display",
+            headers={"Authorization": f"Bearer {text.strip()}"},
+            timeout=limit(1),
+        )
+
+    def call(self, name: str, **body: Any) -> httpx.Response:
+        return self._http.post(f"/control/{name}", json={"client_id": "robots-process", **body})
+
+    def acquire(self) -> dict[str, Any]:
+        answer = self.call("acquire")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    @property
+    def refusal(self) -> str:
+        """Why it may not have control now; "" where it gets it."""
+        answer = self.call("acquire")
+        return "" if answer.status_code == 200 else str(answer.json()["error"]["code"])
+
+    def close(self) -> None:
+        self._http.close()
+
+
 def file_appears(path: Path) -> Callable[[], bool]:
     """Return a condition: something has been written to ``path``."""
     return lambda: path.exists() and bool(path.read_text())

@@ -5,11 +5,13 @@ The picture itself cannot be read aloud; docs/page.md says so.
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.e2e.conftest import MakePerson, StartServer
-from tests.e2e.rig import LinkMaker, Tab
+from tests.e2e.rig import LinkMaker, Robot, Tab
 from tests.support.processes import ROOT
 from tests.support.server import LiveServer
 
@@ -92,6 +94,22 @@ def test_in_control_with_all_keys_and_somebody_who_asks(
     asker.page.get_by_role("button", name="Ask", exact=True).click()
     expect(holder.page.get_by_role("region", name="Needs an answer")).to_be_visible()
     assert problems(holder.page) == []
+
+
+def test_handing_back_to_an_agent_that_waits(
+    server: LiveServer, person: MakePerson, dress: dict[str, object]
+) -> None:
+    with closing(Robot(server)) as robot:
+        robot.acquire()
+        robot.call("request-human", reason="captcha")
+        tab = person("operator", server, **dress).open("desk-1")
+        expect(tab.status).to_contain_text("robot asks for you: “captcha”.")
+        assert problems(tab.page) == []
+        tab.take_control()
+        assert problems(tab.page) == []
+        tab.button("Hand back to robot").click()
+        expect(tab.page.get_by_role("dialog")).to_be_visible()
+        assert problems(tab.page) == []
 
 
 def test_a_desktop_that_is_not_there(

@@ -4,48 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
-import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.e2e.browsers import Sleeper
 from tests.e2e.conftest import MakePerson, StartServer
-from tests.e2e.rig import Person
+from tests.e2e.rig import Person, Robot
 from tests.support.server import LiveServer
-from tests.support.timing import limit, wait_until
+from tests.support.timing import wait_until
 
 LEASE_SECONDS = 4
-
-
-class Robot:
-    """An agent that holds control of desk-1, and calls the API."""
-
-    def __init__(self, server: LiveServer) -> None:
-        text = server.manage("add_token", "robot", "--scope", "control", "--all-workspaces")
-        self._http = httpx.Client(
-            base_url=f"{server.url}/api/workspaces/desk-1/display",
-            headers={"Authorization": f"Bearer {text.strip()}"},
-            timeout=limit(1),
-        )
-
-    def call(self, name: str, **body: Any) -> httpx.Response:
-        return self._http.post(f"/control/{name}", json={"client_id": "robots-process", **body})
-
-    def acquire(self) -> dict[str, Any]:
-        answer = self.call("acquire")
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json())
-
-    @property
-    def refusal(self) -> str:
-        """Why it may not have control now; "" where it gets it."""
-        answer = self.call("acquire")
-        return "" if answer.status_code == 200 else str(answer.json()["error"]["code"])
-
-    def close(self) -> None:
-        self._http.close()
 
 
 @pytest.fixture

@@ -150,6 +150,11 @@ test("since when and how long without input is told of others only", () => {
   assert.equal(factsOf(page({ lease: HELD, display: { mode: "control" } })), "");
 });
 
+test("of an agent, nothing is made up: it may have no window here, and other ways to the desktop", () => {
+  const control = { ...AGENTS, last_input_at: null, holder_connected: false };
+  assert.equal(factsOf(page({ lease: { control } })), `builder · since ${clock(AGENTS.acquired_at)}`);
+});
+
 test("durations are short words", () => {
   assert.deepEqual([500, 59_000, 180_000, 7_200_000].map(duration), ["1 s", "59 s", "3 min", "2 h"]);
 });
