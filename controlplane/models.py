@@ -140,10 +140,10 @@ class Workspace(models.Model):
     )
     # For websockify's token plugins, and proxies before it.
     upstream_query = EncryptedTextField(
-        "address's query", blank=True, default="", validators=[validate_query]
+        "address's query", blank=True, default="", db_default="", validators=[validate_query]
     )
     upstream_headers = EncryptedTextField(
-        "address's headers", blank=True, default="", validators=[validate_headers]
+        "address's headers", blank=True, default="", db_default="", validators=[validate_headers]
     )
     vnc_password = EncryptedTextField(
         "VNC password",
