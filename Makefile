@@ -2,6 +2,8 @@
 # ARGS= is handed to pytest or to the benchmarks: make test ARGS="-k lease -x"
 .PHONY: help setup run test lint bench screenshots install
 .NOTPARALLEL:
+# Python is started hundreds of times: what it has compiled, it keeps.
+unexport PYTHONDONTWRITEBYTECODE
 
 # What is decided in the database is decided on SQLite as on PostgreSQL.
 # What needs servers and desktops decides nothing there.
@@ -34,7 +36,7 @@ ifdef ARGS
 	$(PYTHON_TOOL) pytest $(ARGS)
 else
 	$(PYTHON_TOOL) pytest --database sqlite -n 2 $(ON_BOTH_DATABASES)
-	$(PYTHON_TOOL) pytest -n 3 --dist loadfile tests/unit tests/integration
+	$(PYTHON_TOOL) pytest -n 3 --dist loadfile --no-loadscope-reorder tests/unit tests/integration
 	$(PYTHON_TOOL) pytest -n 3 --dist worksteal tests/e2e
 endif
 

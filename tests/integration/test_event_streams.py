@@ -169,14 +169,15 @@ def test_open_streams_hold_neither_threads_nor_connections(
     assert operator.slugs() == ["desk", "desk-2"], "the pool of 16 connections is not used up"
 
 
-def test_logging_out_ends_the_stream(observer: ApiClient) -> None:
-    stream = observer.events()
-    greeted(stream)
-    started = time.monotonic()
-    observer.log_out()
-    assert stream.ended()
-    assert time.monotonic() - started < 5
-    assert observer._http.get("/api/events").status_code == 401
+def test_logging_out_ends_the_stream(server: LiveServer) -> None:
+    with closing(ApiClient.by_form(server.url, "observer")) as observer:
+        stream = observer.events()
+        greeted(stream)
+        started = time.monotonic()
+        observer.log_out()
+        assert stream.ended()
+        assert time.monotonic() - started < 5
+        assert observer._http.get("/api/events").status_code == 401
 
 
 def test_who_loses_a_grant_is_told_that_the_workspace_is_gone(

@@ -352,7 +352,7 @@ def test_4401_for_an_expired_token(operator: ApiClient) -> None:
 
 # --- 4403, 4404 -----------------------------------------------------------------------------------
 def test_4403_after_logging_out_with_a_token_that_is_still_good(server: LiveServer) -> None:
-    with closing(ApiClient(server.url, "operator")) as operator:
+    with closing(ApiClient.by_form(server.url, "operator")) as operator:
         url = operator.session_url("desk")
         operator.log_out()
     assert StreamClient(url).closed()[0] == 4403
@@ -361,7 +361,7 @@ def test_4403_after_logging_out_with_a_token_that_is_still_good(server: LiveServ
 def test_4403_ends_the_open_streams_of_a_login_that_ended(
     server: LiveServer, desk: FakeVnc
 ) -> None:
-    with closing(ApiClient(server.url, "operator")) as operator:
+    with closing(ApiClient.by_form(server.url, "operator")) as operator:
         stream = driving(operator)
         stream.send(key(True))
         desk.wait_for(key(True))

@@ -28,6 +28,13 @@ DIRECTORY_VARIABLE = "TESTS_SQLITE_DIRECTORY"
 
 _RANK = {"unit": 0, "integration": 1, "e2e": 2}
 
+# The files that take longest, the longest first. Begun last, one of them would keep a single worker
+# busy when all others have nothing left to do.
+_LONGEST = (
+    *("stream", "outages", "event_streams", "openapi", "lease_machine", "flow", "client"),
+    *("token_streams", "two_servers", "real_screenshots", "long_polls", "real_desktops"),
+)
+
 _started: dict[str, Postgres | Path] = {}
 
 
@@ -72,17 +79,20 @@ atexit.register(_stop_all)
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run unit, then integration, then browser tests; within each, the shuffled order stands.
+    """Run unit, then integration, then browser tests; of each, what takes longest comes first.
 
     So the browser, and the event loop that Playwright keeps, is started once and comes last.
+    Otherwise the shuffled order stands.
     """
     folder = config.rootpath / "tests"
     items.sort(key=lambda item: _rank(item.path, folder))
 
 
-def _rank(path: Path, folder: Path) -> int:
+def _rank(path: Path, folder: Path) -> tuple[int, int]:
     parts = path.relative_to(folder).parts if path.is_relative_to(folder) else ("",)
-    return _RANK.get(parts[0], 0)
+    name = path.stem.removeprefix("test_")
+    turn = _LONGEST.index(name) if name in _LONGEST else len(_LONGEST)
+    return _RANK.get(parts[0], 0), turn
 
 
 def _prepare_database(kind: str, *, launch: bool) -> None:

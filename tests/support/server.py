@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Self
 
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
+
+from tests.support import commands
 from tests.support.processes import ROOT, Process, free_port
 from tests.support.timing import limit, wait_until
 
@@ -26,9 +30,9 @@ from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.utils.timezone import now
 facts = json.load(sys.stdin)
-for name in ("operator", "observer"):
-    User.objects.create_user(name, password=f"{name}-pass")
-User.objects.create_superuser("admin", password="admin-pass")
+for name, password in facts["passwords"].items():
+    is_admin = name == "admin"
+    User.objects.create(username=name, password=password, is_staff=is_admin, is_superuser=is_admin)
 for slug, upstream in facts["upstreams"].items():
     call_command("add_workspace", slug, upstream=upstream, name=slug.title().replace("-", " "),
                  password_file=Path(facts["password_file"]))
@@ -42,6 +46,15 @@ for user in User.objects.all():
     }
     Session.objects.save(f"session-of-{user.username}", login, now() + timedelta(days=1))
 """
+
+_PEOPLE = ("operator", "observer", "admin")
+_SALT = "only-for-tests-0123456789"  # as long as Django's own, or it would hash anew at a login
+
+
+@cache
+def _hashed(password: str) -> str:
+    """Return what the database keeps of a password; to hash one is slow on purpose."""
+    return PBKDF2PasswordHasher().encode(password, _SALT)
 
 
 class LiveServer:
@@ -71,39 +84,25 @@ class LiveServer:
         assert self._process is not None
         return self._process.pid
 
-    def manage_quietly(self, *argv: str) -> None:
-        """Run a command whose exit code does not matter."""
-        subprocess.run(
-            [sys.executable, "manage.py", *argv],
-            cwd=ROOT,
-            env=self._env,
-            capture_output=True,
-            timeout=limit(10),
-            check=False,
-        )
-
     def manage(self, *argv: str | Path, text: str = "") -> str:
         """Run a management command and return what it printed."""
-        done = subprocess.run(
-            [sys.executable, "manage.py", *map(str, argv)],
-            cwd=ROOT,
-            env=self._env,
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=limit(10),
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return commands.run([str(each) for each in argv], self._env, text, limit(10))
+
+    def manage_quietly(self, *argv: str) -> None:
+        """Run a command whose exit code does not matter."""
+        with suppress(commands.CommandFailed):
+            self.manage(*argv)
 
     def populate(self, upstreams: dict[str, str], password_file: Path) -> None:
         """Add an operator, an observer and an admin, and workspaces that they may use.
 
         Their passwords are ``<name>-pass``, and each has a login, ``session-of-<name>``.
-        All in one process: Django takes a second to start.
         """
-        facts = {"upstreams": upstreams, "password_file": str(password_file)}
+        facts = {
+            "upstreams": upstreams,
+            "password_file": str(password_file),
+            "passwords": {name: _hashed(f"{name}-pass") for name in _PEOPLE},
+        }
         self.manage("shell", "-c", _POPULATE, text=json.dumps(facts))
 
     def twin(self, directory: Path) -> LiveServer:

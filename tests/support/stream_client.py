@@ -18,17 +18,26 @@ from tests.support.timing import limit
 
 V1 = "desktopctl.v1"
 CLIENT_ID = "tab-0123456789"
+CSRF = "c" * 32
 
 
 class ApiClient:
-    """A logged-in person who calls the API."""
+    """A person who calls the API, with the login that everybody has from the start."""
 
     def __init__(self, base: str, name: str) -> None:
         self.base = base
-        self._http = httpx.Client(base_url=base, timeout=limit(1))
-        self._http.get("/accounts/login/")
+        cookies = {"sessionid": f"session-of-{name}", "csrftoken": CSRF}
+        self._http = httpx.Client(base_url=base, timeout=limit(1), cookies=cookies)
+
+    @classmethod
+    def by_form(cls, base: str, name: str) -> Self:
+        """Make a login of one's own, which may be ended."""
+        client = cls(base, name)
+        client._http.cookies.clear()
+        client._http.get("/accounts/login/")
         form = {"username": name, "password": f"{name}-pass"}
-        self.post("/accounts/login/", data=form).raise_for_status_is(302)
+        client.post("/accounts/login/", data=form).raise_for_status_is(302)
+        return client
 
     def post(self, path: str, **options: Any) -> Answer:
         """Send a POST with the CSRF token."""
@@ -45,7 +54,7 @@ class ApiClient:
         self._http.close()
 
     def log_out(self) -> None:
-        """End the session."""
+        """End the session: one that was made by the form, or everybody of that name is out."""
         self.post("/accounts/logout/").raise_for_status_is(302)
 
     def acquire(self, slug: str, client_id: str = CLIENT_ID, **body: Any) -> dict[str, Any]:

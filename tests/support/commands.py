@@ -1,0 +1,69 @@
+"""Management commands in processes that are forked from one with Django's libraries loaded.
+
+By itself a command takes a second of the processor, nearly all of it to import what is the same
+for each. Here only that is shared, by Python's own fork server: settings, models and ``manage.py``
+are loaded anew, from the environment that is given.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import runpy
+import sys
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.support.processes import ROOT
+
+# What takes longest, and reads no settings when it is imported.
+_LIBRARIES = (
+    *("django.contrib.admin", "django.core.management", "django.db.models", "django.test"),
+    *("daphne.server", "daphne.ws_protocol", "twisted.internet.asyncioreactor"),
+    *("channels_redis.core", "cryptography.hazmat.primitives.ciphers.aead", "environs", "limits"),
+    *("PIL.Image", "procrastinate", "psycopg", "pydantic", "websockets.sync.client"),
+)
+_STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
+
+_forks = multiprocessing.get_context("forkserver")
+_forks.set_forkserver_preload([__name__, *_LIBRARIES])
+
+
+class CommandFailed(AssertionError):
+    """A command has ended with another exit code than 0; the message is all that it printed."""
+
+
+def run(argv: Sequence[str], env: Mapping[str, str], text: str, seconds: float) -> str:
+    """Run ``manage.py`` with ``text`` as its input, and return what it printed.
+
+    Raises CommandFailed for a bad end, and for one that has not come within ``seconds``.
+    """
+    with tempfile.TemporaryDirectory(prefix="desktopctl-command-") as name:
+        directory = Path(name)
+        for stream, _ in _STREAMS:
+            (directory / stream).write_text(text if stream == "stdin" else "")
+        process = _forks.Process(target=_manage, args=(argv, env, directory), daemon=True)
+        process.start()
+        process.join(seconds)
+        process.kill()
+        process.join()
+        printed, complaints = ((directory / each).read_text() for each in ("stdout", "stderr"))
+        if process.exitcode != 0:
+            raise CommandFailed(f"{argv} ended with {process.exitcode}:\n{printed}{complaints}")
+        return printed
+
+
+def _manage(argv: Sequence[str], env: Mapping[str, str], directory: Path) -> None:
+    """Be ``manage.py`` in a new process."""
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(ROOT)
+    for number, (stream, mode) in enumerate(_STREAMS):
+        file = (directory / stream).open(mode)
+        os.dup2(file.fileno(), number)
+        setattr(sys, stream, file)
+    warnings.simplefilter("error")
+    sys.argv = ["manage.py", *argv]
+    runpy.run_path("manage.py", run_name="__main__")
