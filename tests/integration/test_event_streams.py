@@ -267,6 +267,10 @@ def lines_about(server: LiveServer, text: str) -> int:
     return sum(text in line for line in server.log.splitlines())
 
 
+POLL_SECONDS = 4  # so rarely that a busy machine, too, has told by a notice long before
+DEAF, HEARS = "no notices (", "notices arrive again"
+
+
 def test_notices_cross_processes_and_without_redis_the_poll_tells(
     tmp_path: Path, database: Database, broker: Redis, password_file: Path
 ) -> None:
@@ -277,25 +281,28 @@ def test_notices_cross_processes_and_without_redis_the_poll_tells(
             database.url,
             password_file,
             REDIS_URL=broker.url,
-            DISPLAY_WATCH_SECONDS=2,
+            DISPLAY_WATCH_SECONDS=POLL_SECONDS,
         )
         operator = stack.enter_context(closing(ApiClient(first.url, "operator")))
         observer = stack.enter_context(closing(ApiClient(second.url, "observer")))
         stream = observer.events()
         greeted(stream)
-        wait_until(lambda: _is_told_by_notice(operator, stream), "a notice crosses")
+        wait_until(lambda: _is_told_by_notice(operator, stream), "a notice crosses", POLL_SECONDS)
 
+        deaf, hears = (lines_about(second, text) for text in (DEAF, HEARS))
         broker.stop()
-        wait_until(lambda: lines_about(second, "no notices"), "it is logged", expected=2)
+        wait_until(lambda: lines_about(second, DEAF) > deaf, "it is logged", expected=2)
         operator.acquire("desk")
         stream.control_of("desk", "acquired")
         operator.release("desk")
         stream.control_of("desk", "released")
+        assert [lines_about(second, text) for text in (DEAF, HEARS)] == [deaf + 1, hears]
 
         broker.start()
-        wait_until(lambda: lines_about(second, "notices arrive again"), "it is logged", expected=3)
-        wait_until(lambda: _is_told_by_notice(operator, stream), "a notice crosses again")
-    assert lines_about(second, "no notices") == lines_about(second, "notices arrive again") == 1
+        wait_until(lambda: lines_about(second, HEARS) > hears, "it is logged", expected=3)
+        wait_until(
+            lambda: _is_told_by_notice(operator, stream), "a notice crosses again", POLL_SECONDS
+        )
     assert "Traceback" not in second.log
 
 
@@ -307,7 +314,7 @@ def _is_told_by_notice(operator: ApiClient, stream: EventStream) -> bool:
     passed = time.monotonic() - started
     operator.release("desk")
     stream.control_of("desk", "released")
-    return passed < 0.5
+    return passed < POLL_SECONDS / 4
 
 
 def test_while_the_database_is_away_streams_stay_and_then_go_on(

@@ -179,12 +179,11 @@ def assert_apart(desk: FakeVnc) -> None:
     assert key(False, SHIFT) in before, "its Shift was let go of"
 
 
-def evict(admin: ApiClient, desk: FakeVnc) -> list[str | None]:
-    """Force-release through the second server, take control there, and type at once.
+def evict(admin: ApiClient, stream: StreamClient, desk: FakeVnc) -> list[str | None]:
+    """Force-release through the second server, take control on its stream, and type at once.
 
     Returns the reasons that the new holder was given until its input passed.
     """
-    stream = admin.open("desk", client_id=SECOND_TAB)
     admin.release("desk", SECOND_TAB, force=True, note="mine now")
     admin.acquire("desk", SECOND_TAB)
     reasons = []
@@ -197,15 +196,22 @@ def evict(admin: ApiClient, desk: FakeVnc) -> list[str | None]:
     return reasons
 
 
+def wait_for_a_stamp(cluster: Cluster) -> None:
+    """Wait until a poll has told anew that whoever drives is alive."""
+    read = "SELECT stamped_at FROM controlplane_displaystream WHERE driving_epoch IS NOT NULL"
+    before = cluster.database.rows(read)
+    wait_until(lambda: cluster.database.rows(read) != before, "a poll", 2)
+
+
 # --- The barrier ----------------------------------------------------------------------------------
 def test_input_of_two_holders_on_two_servers_never_interleaves(
     cluster: Cluster, operator: ApiClient, admin: ApiClient
 ) -> None:
-    stream = drive(operator).in_control()
+    stream, next_one = drive(operator).in_control(), admin.open("desk", client_id=SECOND_TAB)
     stream.send(key(True, SHIFT), pointer(1, 5, 6))
     with Typist(stream, A):
         wait_until(lambda: presses(cluster.desk, A), "the first holder types")
-        evict(admin, cluster.desk)
+        evict(admin, next_one, cluster.desk)
     assert_apart(cluster.desk)
     order = [message for _, message in cluster.desk.input_order]
     assert order.index(pointer(0, 5, 6)) < presses(cluster.desk, B)[0]
@@ -214,12 +220,13 @@ def test_input_of_two_holders_on_two_servers_never_interleaves(
 def test_a_holder_whose_server_is_cut_off_is_waited_for_until_its_gate_has_shut(
     cluster: Cluster, operator: ApiClient, admin: ApiClient
 ) -> None:
-    stream = drive(operator).in_control()
+    stream, next_one = drive(operator).in_control(), admin.open("desk", client_id=SECOND_TAB)
     stream.send(key(True, SHIFT))
     with Typist(stream, A):
         wait_until(lambda: presses(cluster.desk, A), "the first holder types")
+        wait_for_a_stamp(cluster)  # from now on it is waited for as long as the fence
         cluster.first.cut_off()
-        reasons = evict(admin, cluster.desk)
+        reasons = evict(admin, next_one, cluster.desk)
     assert_apart(cluster.desk)
     assert "waiting" in reasons, "the page was told that the one before is waited for"
 
