@@ -16,7 +16,7 @@ from typing import Self
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
 from tests.support import commands
-from tests.support.processes import ROOT, Process, free_port
+from tests.support.processes import Process, free_port
 from tests.support.timing import limit, wait_until
 
 _POPULATE = """
