@@ -31,6 +31,11 @@ class Unit:
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
+    def after(self, key: str) -> list[tuple[str, list[str]]]:
+        """Return all settings from the first ``key`` on, in order."""
+        keys = list(self._values)
+        return [(each, self._values[each]) for each in keys[keys.index(key) :]]
+
     @property
     def environment(self) -> dict[str, str]:
         """What Environment= sets."""

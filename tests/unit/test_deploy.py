@@ -1,4 +1,4 @@
-"""What is in deploy/ for systemd and nginx fits the programs that it starts."""
+"""What is in deploy/ for systemd, nginx and Caddy fits the programs that it starts."""
 
 from __future__ import annotations
 
@@ -6,19 +6,24 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import uvicorn
+from django.urls import reverse
 
-from controlplane import proxies
+from controlplane import feed, longpoll, proxies, webhooks
 from controlplane.management.commands import serve
-from tests.support.processes import ROOT
-from tests.support.units import Unit, example
+from tests.support.processes import ROOT, program
+from tests.support.units import INSTALLED, Unit, example
 
 DESKTOP = Unit("deploy/desktop/desktop@.service")
 WEBSOCKIFY = Unit("deploy/desktop/websockify.service")
-SERVER = Unit("deploy/systemd/desktopctl.service")
-UNITS = {"desktop": DESKTOP, "websockify": WEBSOCKIFY, "server": SERVER}
+SERVER = Unit("deploy/systemd/desktopctl@.service")
+WEBHOOKS = Unit("deploy/systemd/desktopctl-webhooks.service")
+UNITS = {"desktop": DESKTOP, "websockify": WEBSOCKIFY, "server": SERVER, "webhooks": WEBHOOKS}
 NGINX = re.sub(r"#.*", "", (ROOT / "deploy/nginx/desktopctl.conf").read_text())
+CADDY = re.sub(r"#.*", "", (ROOT / "deploy/caddy/Caddyfile").read_text())
 SILENCE_SECONDS = 25  # after which either end of a display gives the link up
 
 
@@ -32,7 +37,7 @@ def help_of(*argv: str) -> set[str]:
 
 
 DOCUMENTS = ("docs/deploy.md", "deploy/desktop/README.md")
-COMMANDS = {path.stem for path in (ROOT / "controlplane/management/commands").glob("*.py")}
+COMMANDS = {path.stem for path in (ROOT / "controlplane/management/commands").glob("[a-z]*.py")}
 OF_DJANGO = {"migrate", "createsuperuser"}
 
 
@@ -67,7 +72,7 @@ def test_a_unit_runs_as_somebody_who_may_little(name: str) -> None:
     assert (unit["PrivateTmp"], unit["Restart"]) == ("yes", "always")
 
 
-@pytest.mark.parametrize("name", ["desktop", "server"])
+@pytest.mark.parametrize("name", ["desktop", "server", "webhooks"])
 def test_the_program_of_a_unit_is_in_the_tree(name: str) -> None:
     assert os.access(UNITS[name].argv[0], os.X_OK)
 
@@ -93,11 +98,65 @@ def test_the_options_of_websockify_exist() -> None:
     assert {"--ssl-only", "--heartbeat"} <= options_in(WEBSOCKIFY["ExecStart"])
 
 
-def test_the_servers_unit_serves_on_this_machine_alone() -> None:
-    arguments = SERVER.argv[SERVER.argv.index("serve") + 1 :]
+def test_a_node_serves_on_this_machine_alone_at_the_port_of_its_name() -> None:
+    words = [word.replace("%i", "8000") for word in SERVER.argv]
+    arguments = words[words.index("serve") + 1 :]
     options = serve.Command().create_parser("manage.py", "serve").parse_args(arguments)
     assert (options.host, options.port) == ("127.0.0.1", 8000)
     assert int(SERVER["TimeoutStopSec"]) >= 2 * serve.SHUTDOWN_SECONDS
+
+
+def test_a_node_has_started_when_it_answers() -> None:
+    assert SERVER["ExecStartPost"].endswith(f" http://127.0.0.1:%i{reverse('healthz')}")
+
+
+def test_the_worker_has_time_to_hear_the_last_answer() -> None:
+    assert WEBHOOKS.argv[-1] == "deliver_webhooks"
+    assert int(WEBHOOKS["TimeoutStopSec"]) > webhooks.POST_SECONDS
+
+
+def test_the_worker_may_do_no_more_than_a_node() -> None:
+    may = [unit.after("NoNewPrivileges") for unit in (SERVER, WEBHOOKS)]
+    assert may[0] == may[1]
+
+
+@pytest.fixture(scope="module")
+def units(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """All our units, with the programs of this tree."""
+    directory = tmp_path_factory.mktemp("units")
+    websockify = Path(sys.executable).parent / "websockify"
+    units = []
+    for path in sorted(ROOT.glob("deploy/*/*.service")):
+        text = path.read_text().replace(INSTALLED, f"{ROOT}/")
+        units.append(directory / path.name.replace("@.", "@8000."))
+        units[-1].write_text(text.replace("ExecStart=websockify ", f"ExecStart={websockify} "))
+    return units
+
+
+def analyse(*arguments: str | Path) -> str:
+    """Let systemd look at units; return what it says. Nothing has to run for that."""
+    done = subprocess.run(
+        [program("systemd-analyze", "systemd"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_systemd_understands_every_unit_without_a_warning(units: list[Path]) -> None:
+    assert len(units) == len(UNITS)
+    assert analyse("verify", "--man=no", *units) == ""
+
+
+def test_systemd_finds_the_units_little_exposed(units: list[Path]) -> None:
+    table = analyse("security", "--offline=true", "--no-pager", *units)
+    found = dict(re.findall(r"Overall exposure level for ([\w@-]+).*: (\d+\.\d) ", table))
+    assert set(found) == {path.stem for path in units}
+    for name, level in found.items():
+        assert float(level) < (2 if name.startswith("desktopctl") else 4)
 
 
 # --- nginx ----------------------------------------------------------------------------------------
@@ -119,11 +178,20 @@ def test_no_location_undoes_the_headers() -> None:
     assert "proxy_set_header" not in in_locations
 
 
-def test_the_proxy_outwaits_both_ends_of_a_display() -> None:
+def test_the_proxy_outwaits_everything_that_waits() -> None:
     assert re.fullmatch(location(), "/api/workspaces/desk-1/display/session/websockify")
     waits = [int(each) for each in re.findall(r"proxy_(?:read|send)_timeout (\d+)s", NGINX)]
     assert len(waits) == 2
     assert min(waits) > 2 * SILENCE_SECONDS
+    assert min(waits) > longpoll.MAX_SECONDS + 10
+    assert min(waits) > 2 * feed.KEEPALIVE_SECONDS
+
+
+def test_idle_connections_are_let_go_of_before_a_node_closes_them() -> None:
+    patience = uvicorn.Config(app="").timeout_keep_alive
+    [nginx] = re.findall(r"\bkeepalive_timeout (\d+)s", NGINX)
+    [caddy] = re.findall(r"\bkeepalive (\d+)s", CADDY)
+    assert max(int(nginx), int(caddy)) < patience
 
 
 def test_no_log_of_the_proxy_holds_a_query() -> None:
@@ -134,5 +202,12 @@ def test_no_log_of_the_proxy_holds_a_query() -> None:
     assert not variables & {"request", "request_uri", "args", "query_string", "http_referer"}
 
 
-def test_the_proxy_finds_the_server() -> None:
-    assert f"server {SERVER.argv[-3]}:{SERVER.argv[-1]};" in NGINX
+def test_both_proxies_know_the_same_nodes() -> None:
+    nodes = re.findall(r"server (\S+:\d+)", NGINX)
+    assert len(nodes) == 2
+    assert all(node.startswith(SERVER.argv[SERVER.argv.index("--host") + 1]) for node in nodes)
+    assert f"reverse_proxy {' '.join(nodes)} {{" in CADDY
+
+
+def test_caddy_asks_whether_a_node_is_alive() -> None:
+    assert f"health_uri {reverse('healthz')}\n" in CADDY
