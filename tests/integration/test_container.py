@@ -20,6 +20,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 from tests.support.databases import Databases
@@ -233,6 +234,20 @@ def test_the_image_serves_without_writing_anything(
     assert image.state() == before
     assert list(image.tmp.iterdir()) == []
     assert "Traceback" not in process.log()
+
+
+def test_the_worker_runs_without_writing_anything(
+    image: Image, secrets: dict[str, str], tmp_path: Path
+) -> None:
+    [command] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["webhooks"][
+        "command"
+    ]
+    before = image.state()
+    worker = image.start(command, "--once", log=tmp_path / "log", env=secrets)
+    assert worker.wait(expected=5) == 0, worker.log()
+    assert image.state() == before
+    assert list(image.tmp.iterdir()) == []
+    assert "Traceback" not in worker.log()
 
 
 def ended(process: Process) -> bool:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from controlplane.management.commands.serve import SHUTDOWN_SECONDS
+from controlplane.webhooks import POST_SECONDS
 from tests.support.dockerfile import Dockerfile
 from tests.support.processes import ROOT
 from tests.unit.test_docs import defaults_in_readme
@@ -72,10 +73,12 @@ def test_the_health_check_asks_whether_the_process_is_alive() -> None:
 
 
 # --- compose.yaml ---------------------------------------------------------------------------------
-def test_the_server_and_the_migration_are_the_same_image() -> None:
-    assert set(OURS) == {"server", "migrate"}
-    assert OURS["migrate"]["command"][0] == "migrate"
-    assert "command" not in OURS["server"]
+def test_what_is_ours_is_the_same_image_with_other_commands() -> None:
+    assert {name: each.get("command") for name, each in OURS.items()} == {
+        "server": None,
+        "webhooks": ["deliver_webhooks"],
+        "migrate": ["migrate", "--noinput"],
+    }
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -132,11 +135,17 @@ def test_the_server_starts_when_what_it_needs_is_there() -> None:
     }
     assert all("test" in SERVICES[name]["healthcheck"] for name in ("postgres", "redis"))
     assert "healthcheck" not in SERVICES["server"]  # that of the image
+    worker = SERVICES["webhooks"]["depends_on"]
+    assert {name: each["condition"] for name, each in worker.items()}.items() < conditions.items()
 
 
 def test_streams_have_time_to_end() -> None:
-    grace = SERVICES["server"]["stop_grace_period"]
-    assert int(grace.removesuffix("s")) >= 2 * SHUTDOWN_SECONDS
+    assert _seconds(SERVICES["server"]["stop_grace_period"]) >= 2 * SHUTDOWN_SECONDS
+    assert _seconds(SERVICES["webhooks"]["stop_grace_period"]) > POST_SECONDS
+
+
+def _seconds(period: str) -> int:
+    return int(period.removesuffix("s"))
 
 
 def test_only_the_server_is_reached_from_outside_and_only_from_this_machine() -> None:
