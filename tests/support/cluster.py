@@ -51,9 +51,11 @@ def running(
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(proxy.certificate))
         servers[0].populate(upstreams, directory / "password")
-        for each in (*servers, proxy):
-            stack.callback(each.stop)
-            each.start()
+        for server in servers:
+            stack.callback(server.stop)
+            server.start()
+        stack.callback(proxy.stop)
+        proxy.start()
         yield Cluster(proxy, servers, database)
 
 

@@ -20,9 +20,10 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from tests.support import rfb
 from tests.support.processes import ROOT
 from tests.support.stream_client import ApiClient, StreamClient
-from tests.support.timing import limit
+from tests.support.timing import limit, wait_until
 from tests.support.vnc_server import HEIGHT, WIDTH
 
+LIVE_AGAIN_SECONDS = 3  # of 50 pages, when the node of half of them ends
 _BACKOFF = (ROOT / "static/controlplane/backoff.js").read_text().replace("_000", "000")
 
 
@@ -37,7 +38,7 @@ CAP_SECONDS = _milliseconds("CAP_MS") / 1000
 
 def backoff(failures: int) -> float:
     """Return how many seconds a page waits after so many failures in a row."""
-    return random.random() * min(CAP_SECONDS, FIRST_SECONDS * 2**failures)
+    return random.uniform(0, min(CAP_SECONDS, FIRST_SECONDS * 2.0**failures))
 
 
 class Page:
@@ -46,6 +47,7 @@ class Page:
     def __init__(
         self, person: ApiClient, slug: str, client_id: str, *, in_control: bool = False
     ) -> None:
+        self.client_id = client_id
         self.in_control = in_control
         self.epochs: list[int] = []  # of each renewal
         self.live_at: list[float] = []  # when each stream had a picture, on the monotonic clock
@@ -53,7 +55,7 @@ class Page:
         self.servers: list[str] = []  # which node each stream was on
         self.troubles: list[str] = []  # calls and dials that came to nothing
         self.failure: Exception | None = None
-        self._person, self._slug, self._client_id = person, slug, client_id
+        self._person, self._slug = person, slug
         self._stream: StreamClient | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name=client_id, daemon=True)
@@ -91,10 +93,10 @@ class Page:
 
     def _session_url(self) -> str | None:
         """Return an address for one dial; None where the servers do not answer, or are busy."""
-        path, body = "session", {"client_id": self._client_id}
-        if self.in_control:
-            path = "control/acquire"
-            body |= {"epoch": self.epochs[-1]} if self.epochs else {}
+        path = "control/acquire" if self.in_control else "session"
+        body: dict[str, object] = {"client_id": self.client_id}
+        if self.epochs:
+            body["epoch"] = self.epochs[-1]
         try:
             answer = self._person.post(f"/api/workspaces/{self._slug}/display/{path}", json=body)
         except httpx.TransportError as error:
@@ -142,6 +144,23 @@ def _end_of(stream: StreamClient) -> int:
             stream.read(1)
     except ConnectionClosed as end:
         return end.rcvd.code if end.rcvd else 1006
+
+
+def open_pages(holder: ApiClient, watching: ApiClient, slug: str, count: int) -> list[Page]:
+    """Open so many pages; the first one is in control, the others watch."""
+    pages = [Page(holder, slug, "page-0000", in_control=True)]
+    pages += [Page(watching, slug, f"page-{number:04}") for number in range(1, count)]
+    return [page.start() for page in pages]
+
+
+def await_live(pages: list[Page]) -> list[Page]:
+    """Return when all of them have a picture; otherwise AssertionError says what is in the way."""
+    wait_until(
+        lambda: not [page.troubles[-3:] for page in pages if not page.is_live],
+        "all pages are live",
+        LIVE_AGAIN_SECONDS,
+    )
+    return pages
 
 
 def stop_all(pages: list[Page]) -> None:

@@ -49,7 +49,7 @@ class ReverseProxy:
     def __init__(
         self, directory: Path, nodes: Sequence[int], changes: Mapping[str, str] | None = None
     ) -> None:
-        directory.mkdir(exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         self.port, self.plain_port = free_port(), free_port()
         self.certificate, self.key = make_certificate(directory, NAME)
         self._directory = directory
