@@ -259,8 +259,11 @@ def test_a_rolling_restart_ends_no_page_and_takes_control_from_nobody(
         node.start()
     assert set(holder.epochs) == {holder.epochs[0]}, "control was never anybody else's"
     assert holder.endings, "the holder's node was among them"
-    assert len(cluster.open_streams()) == PAGES
-    assert sum(not each.ended for each in fake.connections) == PAGES
+    wait_until(lambda: len(cluster.open_streams()) == PAGES, "no row of a stream is left over")
+    wait_until(
+        lambda: sum(not each.ended for each in fake.connections) == PAGES,
+        "nor is a connection to the desktop",
+    )
 
 
 # --- Idle -----------------------------------------------------------------------------------------

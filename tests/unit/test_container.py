@@ -66,6 +66,20 @@ def test_the_image_installs_what_is_pinned() -> None:
     assert any("npm ci" in each for each in STAGES[0].all("RUN"))
 
 
+def test_the_image_is_made_by_the_steps_of_make_install() -> None:
+    script = (ROOT / "scripts/setup").read_text()
+    [steps] = re.findall(r"^        install\)\n(.*?);;", script, re.MULTILINE | re.DOTALL)
+    run = " ".join(command for stage in STAGES for command in stage.all("RUN"))
+    for step, command in {
+        "install_requirements requirements.txt": "install .* -r requirements.txt",
+        "install_npm production": "npm ci --omit=dev",
+        "manage.py collectstatic --noinput": "manage.py collectstatic --noinput",
+    }.items():
+        assert step in steps.replace('"', "")
+        assert re.search(command, run)
+    assert "options+=(--omit=dev)" in script
+
+
 def test_the_health_check_asks_whether_the_process_is_alive() -> None:
     assert "'/healthz'" in IMAGE.argv("HEALTHCHECK")[-1]
     port = IMAGE.argv("CMD")[-1]
