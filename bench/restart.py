@@ -20,7 +20,7 @@ from tests.support import cluster as clusters
 from tests.support import environment
 from tests.support.cluster import Cluster
 from tests.support.databases import Databases
-from tests.support.pages import Page, await_live, open_pages, stop_all
+from tests.support.pages import Page, open_pages, stop_under
 from tests.support.reverse_proxies import Caddy, Nginx, ReverseProxy
 from tests.support.server import LiveServer
 from tests.support.services import Postgres, Redis
@@ -56,13 +56,10 @@ def main() -> int:
 
 def _restart(node: LiveServer, pages: list[Page]) -> list[float]:
     """Return the seconds from SIGTERM to a picture, of each page that was on this node."""
-    before = {page: len(page.endings) for page in pages}
     began = time.monotonic()
-    node.ask_to_stop()
-    node.stop()
-    await_live(pages)
+    lost = stop_under(pages, node)
     node.start()
-    return [page.live_at[-1] - began for page in pages if len(page.endings) > before[page]]
+    return [page.live_at[-1] - began for page in lost]
 
 
 @contextmanager
@@ -93,10 +90,12 @@ def _running(proxy: type[ReverseProxy]) -> Iterator[Cluster]:
 @contextmanager
 def _open(cluster: Cluster, count: int) -> Iterator[list[Page]]:
     url = cluster.proxy.url
-    with closing(ApiClient(url, "operator")) as holder, closing(ApiClient(url, "observer")) as rest:
-        pages = open_pages(holder, rest, "desk", count)
-        yield await_live(pages)
-        stop_all(pages)
+    with (
+        closing(ApiClient(url, "operator")) as holder,
+        closing(ApiClient(url, "observer")) as watching,
+        open_pages(holder, watching, "desk", count) as pages,
+    ):
+        yield pages
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ import random
 import re
 import threading
 import time
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import Self
 
 import httpx
@@ -19,6 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from tests.support import rfb
 from tests.support.processes import ROOT
+from tests.support.server import LiveServer
 from tests.support.stream_client import ApiClient, StreamClient
 from tests.support.timing import limit, wait_until
 from tests.support.vnc_server import HEIGHT, WIDTH
@@ -79,6 +81,10 @@ class Page:
             raise self.failure
         return len(self.live_at) > len(self.endings)
 
+    def is_on(self, node: LiveServer) -> bool:
+        """Whether its newest picture came from this node, which names itself by its process."""
+        return self.servers[-1].endswith(f":{node.pid}")
+
     def _run(self) -> None:
         failures = 0
         try:
@@ -118,6 +124,8 @@ class Page:
             self.troubles.append(repr(error))
             return False
         with closing(self._stream):
+            if self._over.is_set():
+                return False
             try:
                 self._wait_for_picture(self._stream)
             except (ConnectionClosed, OSError) as error:
@@ -146,24 +154,37 @@ def _end_of(stream: StreamClient) -> int:
         return end.rcvd.code if end.rcvd else 1006
 
 
-def open_pages(holder: ApiClient, watching: ApiClient, slug: str, count: int) -> list[Page]:
-    """Open so many pages; the first one is in control, the others watch."""
+@contextmanager
+def open_pages(
+    holder: ApiClient, watching: ApiClient, slug: str, count: int
+) -> Iterator[list[Page]]:
+    """Open so many pages, the first one in control, and wait until all are live; close them."""
     pages = [Page(holder, slug, "page-0000", in_control=True)]
     pages += [Page(watching, slug, f"page-{number:04}") for number in range(1, count)]
-    return [page.start() for page in pages]
+    try:
+        for page in pages:
+            page.start()
+        _await(pages, lambda page: page.is_live)
+        yield pages
+    finally:
+        for page in pages:
+            page.stop()
+        holder.release(slug, pages[0].client_id)
 
 
-def await_live(pages: list[Page]) -> list[Page]:
-    """Return when all of them have a picture; otherwise AssertionError says what is in the way."""
+def stop_under(pages: list[Page], node: LiveServer) -> list[Page]:
+    """Stop a node; return the pages that were on it, once all are live on others."""
+    lost = [page for page in pages if page.is_on(node)]
+    node.ask_to_stop()
+    _await(pages, lambda page: page.is_live and not page.is_on(node))
+    node.stop()
+    return lost
+
+
+def _await(pages: list[Page], is_well: Callable[[Page], bool]) -> None:
+    """Return when all are; otherwise AssertionError tells what is in their way."""
     wait_until(
-        lambda: not [page.troubles[-3:] for page in pages if not page.is_live],
+        lambda: not [page.troubles[-3:] for page in pages if not is_well(page)],
         "all pages are live",
         LIVE_AGAIN_SECONDS,
     )
-    return pages
-
-
-def stop_all(pages: list[Page]) -> None:
-    """Close these pages."""
-    for page in pages:
-        page.stop()
