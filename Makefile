@@ -1,6 +1,6 @@
 # The same commands for people and for CI. Each prepares what it needs first; see scripts/setup.
 # ARGS= is handed to pytest or to the benchmarks: make test ARGS="-k lease -x"
-.PHONY: help setup run test lint bench screenshots install
+.PHONY: help setup run test lint bench chaos screenshots install
 .NOTPARALLEL:
 # Python is started hundreds of times: what it has compiled, it keeps.
 unexport PYTHONDONTWRITEBYTECODE
@@ -21,6 +21,7 @@ help:
 	@echo "make test     all tests"
 	@echo "make lint     all linters"
 	@echo "make bench    measure beside websockify, noVNC's page and a C relay; writes docs/benchmarks.md"
+	@echo "make chaos    break everything, three times each; writes docs/reliability.md"
 	@echo "make install  a production server: virtualenv, noVNC, collected static files"
 
 setup:
@@ -36,7 +37,7 @@ ifdef ARGS
 	$(PYTHON_TOOL) pytest $(ARGS)
 else
 	$(PYTHON_TOOL) pytest --database sqlite -n 2 $(ON_BOTH_DATABASES)
-	$(PYTHON_TOOL) pytest -n 3 --dist loadfile --no-loadscope-reorder tests/unit tests/integration
+	$(PYTHON_TOOL) pytest -n 3 --dist loadfile --no-loadscope-reorder tests/unit tests/integration tests/chaos
 	$(PYTHON_TOOL) pytest -n 3 --dist worksteal tests/e2e
 endif
 
@@ -51,6 +52,9 @@ lint: setup
 
 bench: setup
 	@exec setpriv --pdeathsig TERM -- $(PYTHON_TOOL) bench $(ARGS)
+
+chaos: setup
+	CHAOS_ROUNDS=3 CHAOS_REPORT=docs/reliability.md $(PYTHON_TOOL) pytest tests/chaos $(ARGS)
 
 # The page in each of its states, then, with `make run` going on in another terminal, the rest.
 screenshots: setup

@@ -20,6 +20,7 @@ from tests.support.vnc_server import FakeVnc
 
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "1"))
 FENCE_SECONDS = 3
+HOUR_WRONG = {"PYTHONPATH": ROOT / "tests/support/wrong_clock", "WRONG_CLOCK_SECONDS": 3600}
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +44,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         desk_link = stack.enter_context(TcpProxy(desk.port))
         directory = tmp_path_factory.mktemp("chaos")
         database = Databases("postgres", postgres, directory).fresh()
-        servers = [_server(directory / name, database.url, redis) for name in ("a", "b")]
+        servers = [
+            _server(directory / "right", database.url, redis),
+            _server(directory / "wrong", database.url, redis, **HOUR_WRONG),
+        ]
         fronts = [stack.enter_context(TcpProxy(server.port)) for server in servers]
         (directory / "password").write_text("not asked for\n")
         upstreams = {"desk": f"tcp://127.0.0.1:{desk_link.port}"}
@@ -55,7 +59,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield world
 
 
-def _server(directory: Path, url: str, redis: Redis) -> LiveServer:
+def _server(directory: Path, url: str, redis: Redis, **env: object) -> LiveServer:
     directory.mkdir()
     return LiveServer(
         directory,
@@ -65,4 +69,5 @@ def _server(directory: Path, url: str, redis: Redis) -> LiveServer:
         DISPLAY_CONNECT_SECONDS=3,
         # A rival who just goes keeps control for so long; all others wait.
         DISPLAY_LEASE_SECONDS=3,
+        **env,
     )

@@ -59,6 +59,7 @@ class World:
     def check_order(self) -> None:
         """No input of an epoch came after that of a later one: there was one holder at a time."""
         epochs = epochs_at(self.desk)
+        assert len(set(epochs)) > 1, "several have had control"
         back = [pair for pair in pairwise(epochs) if pair[1] < pair[0]]
         assert not back, f"input of an earlier epoch came after a later one's: {back}"
 
