@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tests.chaos.people import Manager, Person, Rival, Watcher
 from tests.support.loop_thread import LoopThread
-from tests.support.timing import POLL_SECONDS, limit
+from tests.support.timing import POLL_SECONDS, limit, wait_until
 from tests.support.vnc_server import FakeVnc
 
 WATCHERS = 4
@@ -34,6 +34,14 @@ class Crew(LoopThread):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def wait_for_typing_at(self, port: int) -> None:
+        """Return in the middle of somebody's typing at the server of this port."""
+        wait_until(
+            lambda: any(each.is_typing and each.port == port for each in self._people),
+            "somebody types there",
+            expected=3,
+        )
 
     def all_succeed_after(self, moment: float) -> float:
         """Wait until each has succeeded after ``moment``; return how long it took the slowest."""

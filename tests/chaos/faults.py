@@ -15,6 +15,7 @@ import psycopg
 from tests.chaos.world import World
 
 SHORT, LONG = 1.0, 5.0  # LONG is beyond the fence and the time limit for desktops
+SLEEP = 8.0  # long enough for somebody else to have taken control elsewhere, and typed
 
 
 def a_server_is_killed(world: World) -> float:
@@ -40,7 +41,7 @@ def a_server_stands_still(world: World) -> float:
     """SIGSTOP for longer than the fence: it wakes up with input that is not valid any more."""
     began = time.monotonic()
     os.kill(world.servers[0].pid, signal.SIGSTOP)
-    time.sleep(LONG)
+    time.sleep(SLEEP)
     os.kill(world.servers[0].pid, signal.SIGCONT)
     return began
 

@@ -51,6 +51,8 @@ class Person(ABC):
         self._cookies = {"sessionid": f"session-of-{name}", "csrftoken": CSRF}
         self.successes: list[float] = []  # when (monotonic)
         self.failures: list[str] = []
+        self.port = 0  # of the server that this turn is taken at
+        self.is_typing = False
 
     async def work(self) -> None:
         """Go on until cancelled; a failure is tried again after a moment."""
@@ -59,13 +61,15 @@ class Person(ABC):
                 await self._take_a_turn()
             except FAILURES as failure:
                 self.failures.append(repr(failure))
+            self.is_typing = False
             await asyncio.sleep(random.uniform(0.05, 0.3))
 
     async def _take_a_turn(self) -> None:
+        self.port = random.choice(self._ports)
         async with (
             asyncio.timeout(TURN_SECONDS),
             httpx.AsyncClient(
-                base_url=f"http://localhost:{random.choice(self._ports)}",
+                base_url=f"http://localhost:{self.port}",
                 cookies=self._cookies,
                 headers={"X-CSRFToken": CSRF},
                 timeout=TURN_SECONDS,
@@ -141,9 +145,11 @@ class Rival(Person):
         async with stream(granted["session_url"]) as display:
             await display.until_in_control()
             await display.send(key(True, SHIFT))
+            self.is_typing = True
             for _ in range(STROKES):
                 await display.send(pointer(LEFT_BUTTON, x=epoch))
                 await asyncio.sleep(STROKE_SECONDS)
+            self.is_typing = False
             if epoch not in epochs_at(self._desk):
                 raise NotNow("what was sent did not arrive")
         self._succeeded()
@@ -173,9 +179,14 @@ class Watcher(Person):
 
 
 def epochs_at(desk: FakeVnc) -> list[int]:
-    """Return the epochs of all that the desktop was told, in the order in which it came."""
+    """Return the epochs by whose right the desktop was told of a button that is down, in order.
+
+    Letting go is nobody's input: a server lets go for whoever has lost control or died, when it can.
+    """
     return [
-        struct.unpack(">H", message[2:4])[0] for _, message in list(desk.order) if message[0] == 5
+        struct.unpack(">H", message[2:4])[0]
+        for _, message in list(desk.order)
+        if message[0] == 5 and message[1]
     ]
 
 

@@ -30,6 +30,7 @@ def test_all_goes_on_by_itself_and_nothing_is_left_behind_after(
     for _ in range(ROUNDS):
         with world.crew() as crew:
             crew.all_succeed_after(time.monotonic())
+            crew.wait_for_typing_at(world.fronts[0].port)  # the server that faults are about
             recovery = crew.all_succeed_after(fault(world))
         world.check()
         report.add(fault.__name__, recovery)

@@ -17,7 +17,7 @@ from tests.support.timing import wait_until
 from tests.support.vnc_server import FakeVnc
 
 # What a server may have open beyond what it had when it was calm: connections of its pools.
-SPARE_DESCRIPTORS = 8
+SPARE_DESCRIPTORS = 16
 DRIVING = "SELECT count(*) FROM controlplane_displaystream WHERE driving_epoch IS NOT NULL"
 LIVING = (
     "SELECT count(*) FROM controlplane_displaystream"
