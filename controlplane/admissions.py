@@ -14,7 +14,7 @@ from django.db import Error as AnyDatabaseError
 from django.db import IntegrityError
 from django.db.models.functions import Now
 
-from controlplane import driving, tokens, verdicts
+from controlplane import background, driving, tokens, verdicts
 from controlplane.closecodes import CloseCode
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.exceptions import StreamRefused
@@ -41,7 +41,7 @@ class Admissions:
         future: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
         self._waiting.append((Ticket(token, slug), future))
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._work(), name="admissions")
+            self._task = background.start(self._work(), "admissions")
         return await future
 
     async def _work(self) -> None:

@@ -8,6 +8,8 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User
 
+from controlplane import logs
+
 
 class PeopleBackend(ModelBackend):
     """Django's own; but the account of an API token has no session, whatever password it is given.
@@ -22,7 +24,10 @@ class PeopleBackend(ModelBackend):
     def get_user(self, user_id: int) -> User | None:
         """Return the person whose session it is, with one query for all that is asked above."""
         user = User.objects.select_related("api_token").filter(pk=user_id).first()
-        return user if user and self.user_can_authenticate(user) else None
+        if user is None or not self.user_can_authenticate(user):
+            return None
+        logs.note(user_id=user.pk)
+        return user
 
     async def aget_user(self, user_id: int) -> User | None:
         """Do the same where nothing may block."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,13 @@ _ORIGIN = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?"
 )
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def choose(name: str, value: str, choices: Sequence[str]) -> str:
+    """Return setting ``name``, which is one of these; ConfigError if it is none of them."""
+    if value not in choices:
+        raise ConfigError(name, f"must be {' or '.join(choices)}")
+    return value
 
 
 def load(env: Env) -> DisplaySettings:

@@ -16,7 +16,7 @@ from channels.consumer import AsyncConsumer
 from django.conf import settings
 from django.db import Error as AnyDatabaseError
 
-from controlplane import desktops, driving, origins, presenters, watch
+from controlplane import background, desktops, driving, logs, origins, presenters, watch
 from controlplane.admissions import Admissions, close_row
 from controlplane.bridge import Bridge
 from controlplane.closecodes import CloseCode, code_of
@@ -66,7 +66,7 @@ class OpenStreams:
         """Look after ``stream`` from now on."""
         self._streams.add(stream)
         if self._beat is None or self._beat.done():
-            self._beat = asyncio.create_task(self._look_after_all(), name="streams-beat")
+            self._beat = background.start(self._look_after_all(), "streams-beat")
 
     def discard(self, stream: Stream) -> None:
         """It has ended."""
@@ -108,6 +108,7 @@ class DisplayConsumer(AsyncConsumer):
 
     async def _admit(self, scope: Any, socket: DisplaySocket) -> Admission | None:
         slug = scope["url_route"]["kwargs"]["slug"]
+        logs.note(workspace=slug)
         try:
             origins.check(scope)
             return await _admissions.admit(token_of(scope), slug)
@@ -170,6 +171,7 @@ class Stream:
 
     async def run(self, admission: Admission) -> None:
         """Serve until one side ends it; whatever happens, let go of keys and close the row."""
+        logs.note(stream_id=self._row_id, user_id=self._claims.user)
         logger.info("%s opened by %s", self._name, admission.user)
         self._join(admission)
         del admission

@@ -22,7 +22,7 @@ from weakref import WeakSet
 from django.conf import settings
 from django.db import Error as AnyDatabaseError
 
-from controlplane import notices
+from controlplane import background, notices
 from controlplane.dbthreads import DatabaseThreads, leave_request_thread
 from controlplane.exceptions import TooManyRequests
 from controlplane.feedreader import Caller, Message, Reader
@@ -162,7 +162,7 @@ class Feed:
         if self._task is None:
             self._reader = Reader()
             self._wake = asyncio.Event()  # of the running loop
-            self._task = asyncio.create_task(self._poll(), name="feed-poll")
+            self._task = background.start(self._poll(), "feed-poll")
             self._task.add_done_callback(_log_death)
             notices.current().subscribe(self._take_in)
         return self._wake.set()

@@ -21,7 +21,7 @@ from django.db import Error as AnyDatabaseError
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from controlplane import driving, handovers, leases, presenters, sweeping
+from controlplane import background, driving, handovers, leases, presenters, sweeping
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.models import ControlRequest, DisplayStream, WebhookDelivery, Workspace
 from controlplane.verdicts import PROCESS
@@ -49,7 +49,7 @@ class Housekeeping:
     def start(self) -> None:
         """Start in the running loop, unless it runs already."""
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name="housekeeping")
+            self._task = background.start(self._run(), "housekeeping")
 
     async def _run(self) -> None:
         chores = (self._end_what_is_over, self._settle_requests, self._look_for_abandoned)

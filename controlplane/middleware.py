@@ -1,4 +1,4 @@
-"""Middleware: JSON errors and rates of the API, probes by address, static files."""
+"""Middleware: JSON errors and rates of the API, log lines, probes by address, static files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.http.response import HttpResponseBase
 from django.middleware.common import CommonMiddleware
 from whitenoise.middleware import WhiteNoiseMiddleware
 
-from controlplane import ratelimits
+from controlplane import logs, ratelimits
 from controlplane.exceptions import TooManyRequests
 
 API_PREFIX = "/api/"
@@ -47,16 +47,22 @@ class ApiErrorsMiddleware:
 
 def _as_json(response: HttpResponseBase) -> HttpResponse:
     code, message = _MESSAGES.get(response.status_code, ("error", "The request failed."))
-    replacement = _error(response.status_code, code, message)
+    replacement = _error(response.status_code, code, message, **_request_id(response))
     for header in ("Allow", "Retry-After", "Vary"):
         if header in response.headers:
             replacement[header] = response.headers[header]
     return replacement
 
 
-def _error(status: int, code: str, message: str) -> HttpResponse:
+def _request_id(response: HttpResponseBase) -> dict[str, object]:
+    """Of an error of ours, what to look for in the log."""
+    found = logs.ids().get("request_id")
+    return {"request_id": found} if found and response.status_code == 500 else {}
+
+
+def _error(status: int, code: str, message: str, **more: object) -> HttpResponse:
     return HttpResponse(
-        json.dumps({"error": {"code": code, "message": message}}),
+        json.dumps({"error": {"code": code, "message": message, **more}}),
         status=status,
         content_type="application/json; charset=utf-8",
     )
@@ -82,6 +88,24 @@ def _too_many(refusal: TooManyRequests) -> HttpResponse:
     response = _error(refusal.status, refusal.code, refusal.message)
     response["Retry-After"] = str(refusal.retry_after)
     return response
+
+
+class LogMiddleware:
+    """Names the workspace that a call is about in its log lines."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Pass the request on."""
+        return self._get_response(request)
+
+    def process_view(
+        self, request: HttpRequest, view: object, args: object, kwargs: dict[str, Any]
+    ) -> None:
+        """Its address has been understood."""
+        if "slug" in kwargs:
+            logs.note(workspace=kwargs["slug"])
 
 
 class NamedHostMiddleware(CommonMiddleware):

@@ -17,7 +17,7 @@ from typing import Any
 
 from channels.layers import BaseChannelLayer
 
-from controlplane import events
+from controlplane import background, events
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Notices:
         self._subscribers.append(take_in)
         if self._task is None:
             self._echo = asyncio.Event()  # of the running loop
-            self._task = asyncio.create_task(self._run(), name="notices")
+            self._task = background.start(self._run(), "notices")
 
     def unsubscribe(self, take_in: TakeIn) -> None:
         """Forget ``take_in``; the last one to go stops the listening."""

@@ -1,4 +1,4 @@
-"""X-Forwarded-* headers: believed from the networks of TRUSTED_PROXIES, removed from all others."""
+"""X-Forwarded-* and X-Request-ID: believed from TRUSTED_PROXIES, removed from all others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ Network = IPv4Network | IPv6Network
 Scope = dict[str, Any]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
-_FORWARDED = {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host"}
+_FORWARDED = {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-request-id"}
+REQUEST_ID = "desktopctl.request_id"  # in the scope: what the proxy calls this request
 
 
 def parse_networks(name: str, texts: Iterable[str]) -> list[Network]:
@@ -52,6 +53,7 @@ def _seen_by_the_proxy(scope: Scope) -> Scope:
         "scheme": _scheme(scope, forwarded.get(b"x-forwarded-proto", "")),
         "client": _client(scope, forwarded.get(b"x-forwarded-for", "")),
         "headers": _with_host(plain, forwarded.get(b"x-forwarded-host", "")),
+        REQUEST_ID: forwarded.get(b"x-request-id", ""),
     }
 
 

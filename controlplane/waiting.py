@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import Error as AnyDatabaseError
 from django.db.models.functions import Now
 
-from controlplane import leases, notices
+from controlplane import background, leases, notices
 from controlplane.dbthreads import DatabaseThreads, time_limit
 from controlplane.models import SECRET_FIELDS, DisplayControlLease
 
@@ -92,7 +92,7 @@ class Waiting:
         self._waiters.add(waiter)
         if self._task is None:
             self._wake = asyncio.Event()  # of the running loop
-            self._task = asyncio.create_task(self._poll(), name="waiting-poll")
+            self._task = background.start(self._poll(), "waiting-poll")
             self._task.add_done_callback(_log_death)
             notices.current().subscribe(self._take_in)
         self._wake.set()  # it may have changed since it was read

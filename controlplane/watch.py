@@ -19,7 +19,7 @@ from typing import Protocol
 from django.conf import settings
 from django.db import Error as AnyDatabaseError
 
-from controlplane import driving, notices, sweeping
+from controlplane import background, driving, notices, sweeping
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.driving import Driver
 from controlplane.presenters import Json, LeaseView
@@ -84,7 +84,7 @@ class Watch:
             older.shut_gate()
             self.wake(older)
         if self._task is None:
-            self._task = asyncio.create_task(self._poll(), name="watch-poll")
+            self._task = background.start(self._poll(), "watch-poll")
             self._task.add_done_callback(_log_death)
             notices.current().subscribe(self._take_in)
 

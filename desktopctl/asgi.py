@@ -12,13 +12,11 @@ from controlplane.housekeeping import keeps_house  # noqa: E402  (see above)
 from controlplane.longpoll import LongPolls  # noqa: E402  (see above)
 from controlplane.memory import keep_freed_memory  # noqa: E402  (see above)
 from controlplane.proxies import TrustedProxies  # noqa: E402  (see above)
+from controlplane.requestids import RequestIds  # noqa: E402  (see above)
 from controlplane.routing import websocket_urlpatterns  # noqa: E402  (see above)
 
 keep_freed_memory()
-application = TrustedProxies(
-    keeps_house(
-        ProtocolTypeRouter(
-            {"http": LongPolls(django_application), "websocket": URLRouter(websocket_urlpatterns)}
-        )
-    )
+_routes = ProtocolTypeRouter(
+    {"http": LongPolls(django_application), "websocket": URLRouter(websocket_urlpatterns)}
 )
+application = TrustedProxies(RequestIds(keeps_house(_routes)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from controlplane import conf, ratelimits
+from controlplane import conf, logs, ratelimits
 from controlplane.proxies import parse_networks
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -56,6 +56,7 @@ INSTALLED_APPS = [
     "controlplane",
 ]
 MIDDLEWARE = [
+    "controlplane.middleware.LogMiddleware",
     "controlplane.middleware.ApiErrorsMiddleware",
     "controlplane.middleware.ApiRateMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -198,6 +199,7 @@ LANGUAGES = [("en", "English")]
 LOCALE_PATHS = [BASE_DIR / "locale"]
 TIME_ZONE = "UTC"
 USE_TZ = True
+LOG_FORMAT = conf.choose("LOG_FORMAT", env.str("LOG_FORMAT", "console"), logs.FORMATS)
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -206,14 +208,23 @@ LOGGING = {
             "()": "controlplane.logs.RedactingFormatter",
             "format": "{asctime} {levelname:7} {name}: {message}",
             "style": "{",
-        }
+        },
+        "json": {"()": "controlplane.logs.JsonFormatter"},
     },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "console"}},
-    "root": {"handlers": ["console"], "level": "INFO"},
+    "filters": {
+        "ids": {"()": "controlplane.logs.IdsFilter"},
+        "no_query": {"()": "controlplane.logs.NoQueryFilter"},
+    },
+    "handlers": {
+        "stream": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["ids"]}
+    },
+    "root": {"handlers": ["stream"], "level": "INFO"},
     "loggers": {
         # Django's own handlers would write unredacted lines beside ours.
         "django": {"handlers": [], "level": "INFO", "propagate": True},
         "django.server": {"handlers": [], "level": "INFO", "propagate": True},
+        "uvicorn.access": {"filters": ["no_query"]},
+        "uvicorn.error": {"filters": ["no_query"]},
         "daphne": {"level": "WARNING"},
         "procrastinate": {
             "level": "WARNING"

@@ -13,7 +13,7 @@ from ninja.errors import AuthenticationError
 from ninja.security import APIKeyCookie, HttpBearer
 from ninja.utils import check_csrf
 
-from controlplane import access, apitokens, leases, ratelimits
+from controlplane import access, apitokens, leases, logs, ratelimits
 from controlplane.exceptions import Forbidden
 from controlplane.models import ApiToken, Controller
 
@@ -37,6 +37,7 @@ class ApiTokenBearer(HttpBearer):
             raise AuthenticationError
         ratelimits.count_call_of_token(known.pk)
         request.user = known.account
+        logs.note(user_id=known.account_id)
         return known
 
 

@@ -233,6 +233,14 @@ def test_who_is_no_trusted_proxy_is_not_believed(cluster: Cluster, program: dict
     assert last_ip(cluster) == ELSEWHERE
 
 
+def test_the_proxy_names_requests_and_nobody_else_does(cluster: Cluster) -> None:
+    with client_at(ELSEWHERE, cluster.proxy.url, {"X-Request-ID": "made-up"}) as client:
+        names = {client.get("/healthz").headers["X-Request-ID"] for _ in range(2)}
+    assert len(names) == 2
+    assert "made-up" not in names
+    assert {len(name) for name in names} <= {32, 36}  # nginx' and Caddy's; ours have 16
+
+
 # --- Rolling restart ------------------------------------------------------------------------------
 @pytest.fixture
 def pages(operator: ApiClient, observer: ApiClient) -> Iterator[list[Page]]:

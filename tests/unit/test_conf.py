@@ -77,6 +77,12 @@ def test_where_desktops_may_be_is_read_from_its_variable(
         load(env)
 
 
+def test_a_choice_is_one_of_those_there_are() -> None:
+    assert conf.choose("LOG_FORMAT", "json", ("console", "json")) == "json"
+    with pytest.raises(ConfigError, match="LOG_FORMAT: must be console or json"):
+        conf.choose("LOG_FORMAT", "xml", ("console", "json"))
+
+
 @pytest.mark.parametrize(
     "template",
     ["tcp://{slug}.desktops:5900", "wss://gate.example/{slug}", "unix:///run/{slug}.sock"],

@@ -21,11 +21,13 @@ FLOORS = (
         "destinations",
         "conf",
         "logs",
+        "background",
         "memory",
         "crypto",
         "dbthreads",
         "storage",
         "proxies",
+        "requestids",
         "ratelimits",
     ),
     # 1: the data plane, without Django

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from controlplane.exceptions import ConfigError
-from controlplane.proxies import TrustedProxies, parse_networks
+from controlplane.proxies import REQUEST_ID, TrustedProxies, parse_networks
 
 PROXY, INNER_PROXY, OUTSIDE, CLIENT = "10.0.0.5", "10.0.0.6", "203.0.113.9", "198.51.100.7"
 
@@ -54,6 +54,15 @@ async def test_a_trusted_proxy_tells_scheme_host_and_client() -> None:
     assert (scope["scheme"], scope["client"]) == ("https", [CLIENT, 0])
     assert headers_of(scope, "host") == ["desk.example"]
     assert headers_of(scope, "x-other") == ["kept"]
+
+
+async def test_a_trusted_proxy_names_the_request_and_nobody_else_does() -> None:
+    name = ("x-request-id", "4711")
+    assert (await seen(name))[REQUEST_ID] == "4711"
+    assert REQUEST_ID not in await seen()
+    stranger = await seen(name, client=OUTSIDE)
+    assert REQUEST_ID not in stranger
+    assert headers_of(stranger, "x-request-id") == []
 
 
 @pytest.mark.parametrize("client", [OUTSIDE, "", "/run/socket", "::1", None])

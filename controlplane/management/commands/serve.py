@@ -11,7 +11,7 @@ import uvicorn
 from daphne.endpoints import build_endpoint_description_strings
 from daphne.server import Server as DaphneServer
 from daphne.server import twisted_loop
-from django.core.management import BaseCommand, CommandError, call_command
+from django.core.management import BaseCommand, CommandError
 from django.core.management.base import SystemCheckError
 from django.db import connection
 from django.utils.module_loading import import_string
@@ -73,7 +73,7 @@ def check_ready(server: str, workers: int) -> None:
     """Raise CommandError where the server could not work; each names what mends it."""
     _starting.check_secret_key()
     try:
-        call_command("check")
+        BaseCommand().check()  # the command of that name also says, on stdout, that all is well
     except SystemCheckError as error:
         raise CommandError(str(error)) from None
     if workers > 1 and server == "daphne":
