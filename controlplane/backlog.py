@@ -50,6 +50,11 @@ class Backlog:
         return self._waiting_bytes + (self._unacknowledged if self._is_windowed else 0)
 
     @property
+    def sent_bytes(self) -> int:
+        """What has been sent since the stream began, texts included."""
+        return self._sent
+
+    @property
     def is_empty(self) -> bool:
         """Whether everything has been sent."""
         return not self._waiting

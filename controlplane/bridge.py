@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from operator import sub
 from typing import NamedTuple
 
 from controlplane.backlog import Backlog
@@ -119,6 +120,15 @@ class UpdateRequests:
         incremental, left, top, right, bottom = self._merged
         self._merged = None
         return encode_update_request(incremental, left, top, right - left, bottom - top)
+
+
+class Traffic(NamedTuple):
+    """What a stream has moved, and what of it did not pass."""
+
+    from_browser: int = 0  # bytes
+    to_browser: int = 0  # bytes
+    refused_input: int = 0  # messages that came while the gate was shut
+    withheld_requests: int = 0
 
 
 class _Waiting(NamedTuple):
@@ -265,6 +275,8 @@ class Bridge:
         self._lost: UpstreamError | None = None
         self.last_input: float | None = None  # monotonic seconds of the newest input that passed
         self.refused_input = 0
+        self._received = self._withheld = 0
+        self._taken = Traffic()
 
     # --- browser to desktop -----------------------------------------------------------------------
     async def from_browser(self, data: bytes) -> None:
@@ -272,6 +284,7 @@ class Bridge:
 
         Raises ProtocolError, or UpstreamTimeout where the desktop has stopped reading.
         """
+        self._received += len(data)
         for number, message in enumerate(self._parser.feed(data), start=1):
             self._handle(message)
             if number % MESSAGES_A_TURN == 0:
@@ -309,8 +322,24 @@ class Bridge:
     def _request_update(self, request: FramebufferUpdateRequest) -> None:
         self._backlog.requested()
         self._requests.hold(request)
-        if not self._backlog.is_high:
+        if self._backlog.is_high:
+            self._withheld += 1
+        else:
             self._input.put(self._requests.take())
+
+    @property
+    def backlog_bytes(self) -> int:
+        """What the browser lags behind."""
+        return self._backlog.size
+
+    def take_traffic(self) -> Traffic:
+        """Return what there was since it was asked last."""
+        total = Traffic(
+            self._received, self._backlog.sent_bytes, self.refused_input, self._withheld
+        )
+        new = Traffic(*map(sub, total, self._taken))
+        self._taken = total
+        return new
 
     @property
     def holds_input(self) -> bool:

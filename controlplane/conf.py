@@ -21,6 +21,7 @@ from controlplane.exceptions import ConfigError, UpstreamError
 
 MAX_LEASE_SECONDS = 3600
 MIN_LEASE_SECONDS = 30
+MIN_TOKEN_LENGTH = 16
 MIB = 1 << 20
 
 _POSITIVE = Range(min=0, min_inclusive=False)
@@ -113,6 +114,14 @@ def choose(name: str, value: str, choices: Sequence[str]) -> str:
     if value not in choices:
         raise ConfigError(name, f"must be {' or '.join(choices)}")
     return value
+
+
+def parse_token(name: str, token: str) -> str:
+    """Return setting ``name``, a secret; ConfigError, without it, where it could be guessed."""
+    if token and not re.fullmatch(rf"[!-~]{{{MIN_TOKEN_LENGTH},}}", token):
+        problem = f"must have at least {MIN_TOKEN_LENGTH} printable ASCII characters, no blanks"
+        raise ConfigError(name, problem)
+    return token
 
 
 def load(env: Env) -> DisplaySettings:

@@ -10,15 +10,16 @@ import asyncio
 import json
 import logging
 import time
+from collections import Counter
 from typing import Any
 
 from channels.consumer import AsyncConsumer
 from django.conf import settings
 from django.db import Error as AnyDatabaseError
 
-from controlplane import background, desktops, driving, logs, origins, presenters, watch
+from controlplane import background, desktops, driving, logs, metrics, origins, presenters, watch
 from controlplane.admissions import Admissions, close_row
-from controlplane.bridge import Bridge
+from controlplane.bridge import Bridge, Traffic
 from controlplane.closecodes import CloseCode, code_of
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.displaysocket import BrowserLeft, DisplaySocket, ReadAhead, token_of
@@ -53,6 +54,7 @@ _threads = DatabaseThreads("streams", 4)
 _admissions = Admissions(_threads)
 
 Ending = tuple[CloseCode, str]
+_LATER = "stream"  # the step of an UpstreamError after dialling, which counts its own
 
 
 class OpenStreams:
@@ -71,6 +73,7 @@ class OpenStreams:
     def discard(self, stream: Stream) -> None:
         """It has ended."""
         self._streams.discard(stream)
+        _count(stream.take_traffic())
 
     async def end_all(self) -> None:
         """End every stream with 4503; return when they have let go of their keys."""
@@ -82,11 +85,28 @@ class OpenStreams:
     async def _look_after_all(self) -> None:
         while self._streams:
             await asyncio.sleep(min(HELD_PING_SECONDS, settings.DISPLAY.ping_seconds))
-            for stream in list(self._streams):
+            for look in [*(stream.look_after_ends for stream in self._streams), self._measure]:
                 try:
-                    stream.look_after_ends()
+                    look()
                 except Exception:  # a bug with one stream must not leave the others alone
-                    logger.exception("a stream's ends could not be looked after")
+                    logger.exception("streams are not looked after: %s failed", look.__name__)
+
+    def _measure(self) -> None:
+        """Add up for /metrics what the streams know of themselves."""
+        modes = Counter(stream.mode for stream in self._streams)
+        for mode in metrics.MODES:
+            metrics.streams.labels(mode).set(modes[mode])
+        metrics.backlog_bytes.set(sum(stream.backlog_bytes for stream in self._streams))
+        metrics.watch_lag_seconds.set(watch.current().lag)
+        moved = [stream.take_traffic() for stream in self._streams]
+        _count(Traffic(*map(sum, zip(*moved, strict=True))))
+
+
+def _count(traffic: Traffic) -> None:
+    metrics.from_browser.inc(traffic.from_browser)
+    metrics.to_browser.inc(traffic.to_browser)
+    metrics.refused_input.inc(traffic.refused_input)
+    metrics.withheld_requests.inc(traffic.withheld_requests)
 
 
 open_streams = OpenStreams()
@@ -114,10 +134,12 @@ class DisplayConsumer(AsyncConsumer):
             return await _admissions.admit(token_of(scope), slug)
         except StreamRefused as error:
             logger.info("stream of %s refused: %s", slug, error.detail)
-            await socket.close(code_of(error), error.detail)
+            ending = code_of(error), error.detail
         except AnyDatabaseError as error:
             logger.error("stream of %s refused: the database is away: %s", slug, error)
-            await socket.close(CloseCode.RESTARTING, "The database is away.")
+            ending = CloseCode.RESTARTING, "The database is away."
+        metrics.stream_ends.labels(int(ending[0])).inc()
+        await socket.close(*ending)
         return None
 
 
@@ -173,6 +195,7 @@ class Stream:
         """Serve until one side ends it; whatever happens, let go of keys and close the row."""
         logs.note(stream_id=self._row_id, user_id=self._claims.user)
         logger.info("%s opened by %s", self._name, admission.user)
+        metrics.reconnects.inc(admission.is_reconnect)
         self._join(admission)
         del admission
         work = [self._serve, self._receive]
@@ -198,6 +221,9 @@ class Stream:
             self._over.set_result((code, reason))
 
     def _fail(self, error: ControlPlaneError) -> None:
+        was_lost = isinstance(error, UpstreamError) and error.step == _LATER
+        if was_lost and not self._over.done():
+            metrics.upstream_failures.labels(_LATER).inc()
         self.end(code_of(error), str(error))
 
     def _note_end(self, task: asyncio.Task[None]) -> None:
@@ -234,6 +260,7 @@ class Stream:
         finally:  # here, behind the shield: Daphne cancels whoever waits for it
             open_streams.discard(self)
             self.finished.set_result(None)
+        metrics.stream_ends.labels(int(code)).inc()
         logger.info("%s closed: %d %s", self._name, code, reason)
 
     async def _close_upstream(self) -> None:
@@ -256,9 +283,11 @@ class Stream:
         self._frame_pixels = server_init.width * server_init.height
         await self._know_lease()
         self._handshake = BrowserHandshake(server_init.raw)
+        begun = time.monotonic()
         for frame in self._handshake.start():
             await self._socket.send_bytes(frame)
         bridge = await self._browser_has_answered()
+        metrics.browser_handshake.observe(time.monotonic() - begun)
         await bridge.to_browser(self._socket.send_bytes)
 
     async def _know_lease(self) -> None:
@@ -421,6 +450,20 @@ class Stream:
             input_age=self._new_input_age(),
             pointer=self._bridge.pointer if self._bridge else None,
         )
+
+    @property
+    def mode(self) -> str:
+        """What its browser may do, as far as it has been told: control or observe."""
+        return self._mode
+
+    @property
+    def backlog_bytes(self) -> int:
+        """What its browser has not read."""
+        return self._bridge.backlog_bytes if self._bridge else 0
+
+    def take_traffic(self) -> Traffic:
+        """Return what it has moved since it was asked last."""
+        return self._bridge.take_traffic() if self._bridge else Traffic()
 
     @property
     def _has_let_go(self) -> bool:

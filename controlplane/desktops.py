@@ -12,7 +12,7 @@ from django.db import Error as AnyDatabaseError
 from django.db.models.functions import Now
 from django.utils.crypto import salted_hmac
 
-from controlplane import upstream
+from controlplane import metrics, upstream
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.destinations import parse_url
 from controlplane.exceptions import CredentialsRefused, UpstreamError
@@ -43,12 +43,15 @@ async def dial(workspace: Workspace, threads: DatabaseThreads) -> tuple[Upstream
     """
     if workspace.refused_credentials or workspace.unreadable_secrets:
         await threads.run(check_credentials, workspace)
+    begun = time.monotonic()
     try:
         connected = await upstream.dial(_target(workspace), _dialling())
     except UpstreamError as error:
+        metrics.upstream_failures.labels(error.step).inc()
         logger.warning("desktop of %s: %s", workspace.slug, error)
         await _try_to_note(workspace, Finding(error=error), threads)
         raise
+    metrics.desktop_handshake.observe(time.monotonic() - begun)
     try:
         if _is_news(workspace, connected[1]):
             await _try_to_note(workspace, Finding(server_init=connected[1]), threads)

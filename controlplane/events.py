@@ -23,7 +23,7 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from controlplane import outbox
+from controlplane import metrics, outbox
 from controlplane.models import ControlEvent, Workspace
 from controlplane.statements import Insert
 
@@ -69,9 +69,15 @@ def record(
     else:  # who has no time at hand lets the database say it
         event_id = ControlEvent.objects.create(**values).pk
     outbox.put(workspace, what, event_id)
+    _count(what, reason)
 
 
 _INSERT = Insert(ControlEvent)
+
+
+def _count(what: ControlEvent.What, reason: str) -> None:
+    """Count it among the metrics once it has happened for good."""
+    transaction.on_commit(metrics.control_events.labels(str(what), str(reason)).inc)
 
 
 def record_refusal(
@@ -97,7 +103,9 @@ def record_refusal(
         client_id=client_id,
         reason=reason,
     ).update(count=F("count") + 1)
-    if not counted:
+    if counted:
+        _count(what, reason)
+    else:
         record(
             workspace,
             what,

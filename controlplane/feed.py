@@ -22,7 +22,7 @@ from weakref import WeakSet
 from django.conf import settings
 from django.db import Error as AnyDatabaseError
 
-from controlplane import background, notices
+from controlplane import background, metrics, notices
 from controlplane.dbthreads import DatabaseThreads, leave_request_thread
 from controlplane.exceptions import TooManyRequests
 from controlplane.feedreader import Caller, Message, Reader
@@ -159,6 +159,7 @@ class Feed:
         if self._is_closed:
             return listener.end()
         self._listeners.add(listener)
+        metrics.event_streams.set(len(self._listeners))
         if self._task is None:
             self._reader = Reader()
             self._wake = asyncio.Event()  # of the running loop
@@ -174,6 +175,7 @@ class Feed:
             if not self._admitted[user_id]:
                 del self._admitted[user_id]
         self._listeners.discard(listener)
+        metrics.event_streams.set(len(self._listeners))
         if not self._listeners and self._task:
             self._task.cancel()
             self._task = None

@@ -15,9 +15,9 @@ from controlplane import logs, ratelimits
 from controlplane.exceptions import TooManyRequests
 
 API_PREFIX = "/api/"
-# Load balancers and containers call by address. These answers are the same under every name, and
-# hold no link that a forged one could bend, so ALLOWED_HOSTS protects nothing there.
-UNDER_ANY_NAME = {"/healthz", "/readyz"}
+# Load balancers, containers and Prometheus call by address. These answers are the same under every
+# name, and hold no link that a forged one could bend, so ALLOWED_HOSTS protects nothing there.
+UNDER_ANY_NAME = {"/healthz", "/readyz", "/metrics"}
 
 _MESSAGES = {
     400: ("invalid", "The request is not valid."),

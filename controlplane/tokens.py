@@ -72,6 +72,7 @@ class Admission:
     can: Permissions
     view: LeaseView
     read_started: float
+    is_reconnect: bool = False  # this tab has had a stream to this desktop before
 
 
 def mint(workspace: Workspace, user: User, client_id: str, session_key: str) -> Minted:
@@ -147,6 +148,7 @@ class _Door:
         self._permissions = access.permission_table(self._users.values(), workspaces)
         self._views = presenters.read(workspaces)
         self._crowd = _Crowd(self._users, workspaces)
+        self._seats = _seats(claims)
 
     def judge(
         self, claims: Claims | TokenRefused, slug: str, process: str
@@ -167,8 +169,8 @@ class _Door:
             token_id=claims.id,
             process=process,
         )
-        view = self._views[workspace.pk]
-        return Admission(row, workspace, user, claims, can, view, self._read_started)
+        view, is_reconnect = self._views[workspace.pk], _seat(claims) in self._seats
+        return Admission(row, workspace, user, claims, can, view, self._read_started, is_reconnect)
 
     def _open(self, claims: Claims, slug: str) -> Workspace:
         workspace = self._workspaces.get(claims.workspace)
@@ -196,6 +198,23 @@ class _Door:
         if not (can.force or is_holder):
             self._crowd.check(claims)
         return user, can
+
+
+Seat = tuple[int, int, str]
+
+
+def _seat(claims: Claims) -> Seat:
+    return claims.workspace, claims.user, claims.client_id
+
+
+def _seats(claims: list[Claims]) -> set[Seat]:
+    """Return those of their seats that have had a stream before; rows are kept for a day."""
+    known = DisplayStream.objects.filter(
+        workspace__in={each.workspace for each in claims},
+        user__in={each.user for each in claims},
+        client_id__in={each.client_id for each in claims},
+    )
+    return set(known.values_list("workspace", "user", "client_id").distinct())
 
 
 class _Crowd:

@@ -1,4 +1,4 @@
-"""The pages: the list of workspaces and the display of one; health; errors."""
+"""The pages: the list of workspaces and the display of one; health, metrics; errors."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.crypto import constant_time_compare
 from django.views.decorators.cache import never_cache
 from django.views.decorators.clickjacking import xframe_options_exempt
 from django.views.decorators.csrf import ensure_csrf_cookie
@@ -17,7 +18,7 @@ from django.views.decorators.http import require_safe
 from django.views.defaults import server_error as default_server_error
 from django.views.i18n import JavaScriptCatalog
 
-from controlplane import access, readiness
+from controlplane import access, readiness, scraping
 from controlplane.api import workspaces as workspaces_api
 from controlplane.api.auth import user_of
 from controlplane.api.errors import RETRY_AFTER_SECONDS
@@ -95,6 +96,21 @@ def readyz(request: HttpRequest) -> HttpResponse:
     response["Cache-Control"] = "no-store"
     if not is_ready:
         response["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
+
+
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Tell Prometheus what is counted, if it shows METRICS_TOKEN; without one, there is no page."""
+    if not settings.METRICS_TOKEN:
+        raise Http404
+    kind, _, token = request.headers.get("Authorization", "").partition(" ")
+    if kind.lower() != "bearer" or not constant_time_compare(token, settings.METRICS_TOKEN):
+        refusal = HttpResponse("This needs METRICS_TOKEN.\n", status=401, content_type="text/plain")
+        refusal["WWW-Authenticate"] = "Bearer"
+        return refusal
+    response = HttpResponse(scraping.exposition(), content_type=scraping.CONTENT_TYPE)
+    response["Cache-Control"] = "no-store"
     return response
 
 

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import Error as AnyDatabaseError
 from django.db.models.functions import Now
 
-from controlplane import background, leases, notices
+from controlplane import background, leases, metrics, notices
 from controlplane.dbthreads import DatabaseThreads, time_limit
 from controlplane.models import SECRET_FIELDS, DisplayControlLease
 
@@ -90,6 +90,7 @@ class Waiting:
 
     def _join(self, waiter: _Waiter) -> None:
         self._waiters.add(waiter)
+        metrics.long_polls.set(len(self._waiters))
         if self._task is None:
             self._wake = asyncio.Event()  # of the running loop
             self._task = background.start(self._poll(), "waiting-poll")
@@ -99,6 +100,7 @@ class Waiting:
 
     def _leave(self, waiter: _Waiter) -> None:
         self._waiters.discard(waiter)
+        metrics.long_polls.set(len(self._waiters))
         if not self._waiters and self._task:
             self._task.cancel()
             self._task = None

@@ -74,6 +74,12 @@ class Watch:
         self._claim_threads = DatabaseThreads("claims", 2)
         self._access_checked = -float("inf")
         self._is_blind = False
+        self._read_at = -float("inf")  # when the newest pass that succeeded has begun
+
+    @property
+    def lag(self) -> float:
+        """How many seconds old the newest read of the leases is; 0 while nobody is watched."""
+        return time.monotonic() - self._read_at if self._task else 0.0
 
     def join(self, stream: Watched) -> None:
         """Watch ``stream`` from now on; an older one of its seat lets go and is looked at."""
@@ -84,6 +90,7 @@ class Watch:
             older.shut_gate()
             self.wake(older)
         if self._task is None:
+            self._read_at = time.monotonic()
             self._task = background.start(self._poll(), "watch-poll")
             self._task.add_done_callback(_log_death)
             notices.current().subscribe(self._take_in)
@@ -173,6 +180,7 @@ class Watch:
             self._note_blindness(error)
             return
         self._note_blindness(None)
+        self._read_at = started
         if checks_access:
             self._access_checked = started
         self._claim(streams, verdicts)

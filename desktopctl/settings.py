@@ -107,6 +107,7 @@ API_RATE_PER_ADDRESS = ratelimits.parse_rate(
     "API_RATE_PER_ADDRESS", env.str("API_RATE_PER_ADDRESS", "6000/minute")
 )
 
+METRICS_TOKEN = conf.parse_token("METRICS_TOKEN", env.str("METRICS_TOKEN", ""))
 WEBHOOK_ALLOW = parse_networks("WEBHOOK_ALLOW", env.list("WEBHOOK_ALLOW", []))
 
 # --- Where things are kept ------------------------------------------------------------------------

@@ -57,6 +57,16 @@ def test_a_token_opens_a_stream_for_its_bearer(token: str, desk: Workspace, oper
     assert (row.mode, row.process, row.closed_at) == ("observe", "this process", None)
 
 
+def test_a_tab_that_had_a_stream_to_the_desktop_reconnects(
+    desk: Workspace, operator: User, colleague: User, browser: Browser
+) -> None:
+    assert not spend(mint(desk, operator, browser)).is_reconnect
+    assert spend(mint(desk, operator, browser)).is_reconnect
+    assert not spend(mint(desk, operator, browser, OTHER_TAB)).is_reconnect
+    others = Browser(colleague)
+    assert not spend(mint(desk, colleague, others)).is_reconnect
+
+
 def test_a_token_fits_into_a_subprotocol_and_hides_what_it_says(
     token: str, browser: Browser
 ) -> None:

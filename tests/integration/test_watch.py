@@ -696,6 +696,24 @@ async def test_a_blind_watch_tells_nobody_anything_until_it_sees_again(
     assert texts[1] == "leases can be read again"
 
 
+async def test_the_lag_grows_while_reads_fail_and_is_nought_while_nobody_is_watched(
+    the_watch: Watch, database: FakeDatabase
+) -> None:
+    assert the_watch.lag == 0
+    stream = await joined(the_watch)
+    database.failure = OperationalError("gone")
+    await await_until(lambda: the_watch._is_blind, "the watch is blind")
+    before = the_watch.lag
+    entered = database.entered
+    await await_until(lambda: database.entered > entered + 3, "more failing reads")
+    lag = the_watch.lag
+    assert lag > before >= 0
+    database.failure = None
+    await await_until(lambda: the_watch.lag < lag, "a read that succeeds")
+    the_watch.leave(stream)
+    assert the_watch.lag == 0
+
+
 async def test_a_notice_to_a_blind_watch_leaves_the_gate_shut(
     the_watch: Watch, database: FakeDatabase
 ) -> None:

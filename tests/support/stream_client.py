@@ -50,6 +50,11 @@ class ApiClient:
         headers = {"X-CSRFToken": self._http.cookies["csrftoken"], "Referer": self.base}
         return Answer(self._http.request(method, path, headers=headers, **options))
 
+    @property
+    def session_key(self) -> str:
+        """The secret of this login."""
+        return str(self._http.cookies["sessionid"])
+
     def close(self) -> None:
         """Close the connections, without logging out."""
         self._http.close()

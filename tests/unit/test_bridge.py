@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane import bridge as bridge_module
-from controlplane.bridge import Bridge
+from controlplane.bridge import Bridge, Traffic
 from controlplane.exceptions import (
     ControlPlaneError,
     ProtocolError,
@@ -28,6 +28,7 @@ from controlplane.rfb.messages import (
     encode_update_request,
 )
 from controlplane.upstream import Upstream
+from tests.support.timing import await_until
 
 A, SHIFT = 0x61, 0xFFE1
 BACKLOG, CAP = 1000, 4000
@@ -113,6 +114,26 @@ INPUT = {
     "a resize": b"\xfb\x00\x04\x00\x03\x00\x00\x00",
     "power": b"\xfa\x00\x01\x02",
 }
+
+
+async def test_traffic_is_told_once(rig: Rig) -> None:
+    shown: list[bytes] = []
+
+    async def send(data: bytes) -> None:
+        shown.append(data)
+
+    showing = asyncio.create_task(rig.bridge.to_browser(send))
+    await rig.browser_sends(encode_key(True, A), encode_pointer(1, 5, 5))
+    rig.bridge.upstream_data(b"x" * 100)
+    await await_until(lambda: shown, "the browser gets it")
+    assert rig.bridge.take_traffic() == Traffic(from_browser=14, to_browser=100, refused_input=2)
+    assert rig.bridge.take_traffic() == Traffic()
+    showing.cancel()
+    rig.bridge.upstream_data(bytes(2 * BACKLOG))
+    requests = [encode_update_request(True, 0, 0, 1, 1)] * 3
+    await rig.browser_sends(*requests)
+    assert rig.bridge.take_traffic() == Traffic(from_browser=30, withheld_requests=3)
+    assert rig.bridge.backlog_bytes > 2 * BACKLOG
 
 
 @pytest.mark.parametrize("name", INPUT)

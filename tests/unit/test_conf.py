@@ -83,6 +83,18 @@ def test_a_choice_is_one_of_those_there_are() -> None:
         conf.choose("LOG_FORMAT", "xml", ("console", "json"))
 
 
+@pytest.mark.parametrize("token", ["", "0123456789abcdef", "x" * 100])
+def test_a_token_that_nobody_guesses_is_taken(token: str) -> None:
+    assert conf.parse_token("METRICS_TOKEN", token) == token
+
+
+@pytest.mark.parametrize("token", ["short", "0123456789 abcdef", "é" * 20, "0123456789abcdef\n"])
+def test_a_token_that_could_be_guessed_or_not_be_sent_is_refused_unseen(token: str) -> None:
+    with pytest.raises(ConfigError, match="METRICS_TOKEN") as caught:
+        conf.parse_token("METRICS_TOKEN", token)
+    assert token not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "template",
     ["tcp://{slug}.desktops:5900", "wss://gate.example/{slug}", "unix:///run/{slug}.sock"],

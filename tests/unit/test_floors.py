@@ -21,6 +21,7 @@ FLOORS = (
         "destinations",
         "conf",
         "logs",
+        "metrics",
         "background",
         "memory",
         "crypto",
@@ -47,6 +48,7 @@ FLOORS = (
         *("eventtail", "feedreader", "feed", "waiting"),
         *("webhooks", "webhookworker"),
         *("housekeeping", "readiness", "configuring", "registration", "eventlog"),
+        "scraping",
         *("workspacefiles", "workspacesync"),
     ),
     # 4: HTTP and websockets in

@@ -34,6 +34,14 @@ class Worker(multiprocess.Process):
             self._server = Server(config=self.config)
         return self._server
 
+    def join(self) -> None:
+        """Wait for its end, however that comes about; its gauges end with it."""
+        from controlplane import metrics  # noqa: PLC0415  (called in the parent: it is loaded)
+
+        super().join()
+        if self.pid is not None:
+            metrics.forget(self.pid)
+
 
 def run(config: uvicorn.Config, listener: socket.socket) -> None:
     """Serve until told to stop, with as many processes as ``config`` says."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import socket
+from contextlib import nullcontext
 from typing import Any
 
 import uvicorn
 from daphne.endpoints import build_endpoint_description_strings
 from daphne.server import Server as DaphneServer
 from daphne.server import twisted_loop
+from django.conf import settings
 from django.core.management import BaseCommand, CommandError
 from django.core.management.base import SystemCheckError
 from django.db import connection
@@ -18,7 +20,7 @@ from django.utils.module_loading import import_string
 from twisted.internet import reactor  # after daphne.server, which chooses asyncio's
 from twisted.internet.defer import Deferred
 
-from controlplane import feed, longpoll
+from controlplane import feed, longpoll, metrics
 from controlplane.consumers import open_streams
 from controlplane.management.commands import _starting, _uvicorn
 
@@ -105,7 +107,9 @@ def _run_uvicorn(listener: socket.socket, workers: int) -> None:
         server_header=False,
         log_config=None,  # settings.LOGGING
     )
-    _uvicorn.run(config, listener)
+    is_shared = workers > 1 and settings.METRICS_TOKEN
+    with metrics.shared_by_workers() if is_shared else nullcontext():
+        _uvicorn.run(config, listener)
 
 
 async def _end_streams() -> None:
