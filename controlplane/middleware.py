@@ -1,4 +1,4 @@
-"""Middleware: JSON errors and rates of the API, log lines, probes by address, static files."""
+"""Middleware: features of browsers, errors and rates of the API, log lines, probes, static files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponsePermanentRedirect
 from django.http.response import HttpResponseBase
 from django.middleware.common import CommonMiddleware
@@ -27,6 +28,19 @@ _MESSAGES = {
     500: ("internal", "An error on the server; it has been logged."),
     503: ("unavailable", "The database does not answer; try again shortly."),
 }
+
+
+class PermissionsPolicyMiddleware:
+    """Tells browsers which of their features our pages may use."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Pass the request on; add the header."""
+        response = self._get_response(request)
+        response["Permissions-Policy"] = settings.PERMISSIONS_POLICY
+        return response
 
 
 class ApiErrorsMiddleware:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from csp.decorators import csp_replace
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils.crypto import constant_time_compare
@@ -67,15 +69,18 @@ def signed_in(request: HttpRequest) -> HttpResponse:
 
 @xframe_options_exempt
 @require_safe
-def embed(request: HttpRequest, slug: str) -> HttpResponse:
+def embed(request: HttpRequest, slug: str) -> HttpResponseBase:
     """Show the page that opens a control link, alone or in the pages of EMBED_ORIGINS.
 
     It is the same for everybody and every ``slug``: what there is to know, the ticket opens.
     """
     context = {"workspace": {"id": "", "name": "the desktop"}, "origins": settings.EMBED_ORIGINS}
-    response = render(request, "controlplane/embed.html", context)
-    ancestors = " ".join(["'self'", *settings.EMBED_ORIGINS])
-    response["Content-Security-Policy"] = f"frame-ancestors {ancestors}"
+
+    @csp_replace({"frame-ancestors": ["'self'", *settings.EMBED_ORIGINS]})
+    def framed(request: HttpRequest) -> HttpResponse:
+        return render(request, "controlplane/embed.html", context)
+
+    response = framed(request)
     response["Referrer-Policy"] = "no-referrer"
     response["Cache-Control"] = "no-store"
     return response

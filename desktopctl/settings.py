@@ -40,7 +40,38 @@ TRUSTED_PROXIES = parse_networks("TRUSTED_PROXIES", env.list("TRUSTED_PROXIES", 
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if IS_HTTPS else 0
 SECURE_SSL_REDIRECT = False  # the proxy that ends TLS redirects; we only ever see its requests
+SILENCED_SYSTEM_CHECKS = [
+    "security.W005",  # HSTS for subdomains: they are not ours, and may speak plain http
+    "security.W008",  # redirecting to https: see above
+    "security.W021",  # preloading HSTS is for whoever owns the domain to ask for
+]
+
+# --- What browsers may do with our pages ----------------------------------------------------------
 X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+# Everything is ours and lies in files: nothing inline, nothing from elsewhere. “data:” is for what
+# noVNC draws (JPEG rectangles, pointers) and for icons in stylesheets. “'self'” lets the page dial
+# displays, too: ws:// and wss:// of the same host. The page of control links has ancestors of its
+# own (views.embed).
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'", "data:"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "base-uri": ["'none'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
+# The clipboard and the whole screen are what the page needs; the rest it could only be abused for.
+PERMISSIONS_POLICY = (
+    "clipboard-read=(self), clipboard-write=(self), fullscreen=(self), "
+    "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), hid=(), "
+    "magnetometer=(), microphone=(), midi=(), payment=(), screen-wake-lock=(), serial=(), usb=()"
+)
 
 # --- The application ------------------------------------------------------------------------------
 INSTALLED_APPS = [
@@ -52,14 +83,19 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "channels",
+    "csp",
     "ninja",  # serves the API docs' assets itself, instead of from a CDN
     "controlplane",
 ]
 MIDDLEWARE = [
     "controlplane.middleware.LogMiddleware",
+    # First, so that every answer has their headers, the errors that the next ones write included.
+    "django.middleware.security.SecurityMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "controlplane.middleware.PermissionsPolicyMiddleware",
     "controlplane.middleware.ApiErrorsMiddleware",
     "controlplane.middleware.ApiRateMiddleware",
-    "django.middleware.security.SecurityMiddleware",
     "controlplane.middleware.StaticFilesMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "controlplane.middleware.NamedHostMiddleware",
@@ -67,7 +103,6 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "desktopctl.urls"
 ASGI_APPLICATION = "desktopctl.asgi.application"

@@ -24,7 +24,8 @@ def office(browser: Browser, start_server: StartServer) -> Iterator[Page]:
 
 
 def assert_fits(page: Page) -> None:
-    """Fail where the page has to be moved sideways to be read."""
+    """Fail where the page has to be moved sideways to be read, once its styles have come."""
+    page.wait_for_load_state()
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
 
 

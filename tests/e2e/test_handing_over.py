@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -253,8 +254,9 @@ def test_a_holder_who_is_idle_is_warned_and_any_key_stops_it(
     record_what_is_told(holder)
     record_what_is_told(asker)
     holder.page.keyboard.press("Shift")
-    holder.page.wait_for_function("told.includes('admin asks for control.')")
-    asker.page.wait_for_function("told.includes('')")
+    for tab, words in ((holder, "admin asks for control."), (asker, "")):
+        is_told = partial(tab.page.evaluate, "(words) => told.includes(words)", words)
+        wait_until(is_told, f"“{words}” is told", expected=3)
     assert holder.epoch == 1
 
 

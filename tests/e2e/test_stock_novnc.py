@@ -17,7 +17,8 @@ CLIENT_ID = "stock-novnc-1"
 START = """
 async ([module, url, protocols]) => {
   const { default: RFB } = await import(module);
-  document.body.innerHTML = '<div id="stock" style="width: 800px; height: 600px"></div>';
+  document.body.innerHTML = '<div id="stock"></div>';
+  Object.assign(document.getElementById("stock").style, { width: "800px", height: "600px" });
   const options = protocols.length ? { wsProtocols: protocols } : {};
   const rfb = new RFB(document.getElementById("stock"), url, options);
   window.stock = rfb;
