@@ -5,17 +5,36 @@ from __future__ import annotations
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from axes.backends import AxesBackend
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User
+from django.http import HttpRequest
+
+from controlplane import signins
 
 from controlplane import logs
 
 
-class PeopleBackend(ModelBackend):
-    """Django's own; but the account of an API token has no session, whatever password it is given.
+class PeopleBackend(AxesBackend):  # type: ignore[misc]  # untyped
+    """Django's own, for people who have not failed too often.
 
-    A session would outlive the token, and its controller would be shown as a person.
+    The account of an API token has no session, whatever password it is given. A session would
+    outlive the token, and its controller would be shown as a person.
     """
+
+    def authenticate(
+        self,
+        request: HttpRequest | None,
+        username: str | None = None,
+        password: str | None = None,
+        **kwargs: Any,
+    ) -> User | None:
+        """Return whose name and password these are; PermissionDenied, unseen, for who guesses."""
+        if request is not None:
+            signins.check_address(request)
+            super().authenticate(request, username, password, **kwargs)
+        user = ModelBackend.authenticate(self, request, username, password, **kwargs)
+        return user if isinstance(user, User) else None
 
     def user_can_authenticate(self, user: Any) -> bool:
         """Whether this is the account of a person, and active."""

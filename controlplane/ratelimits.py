@@ -1,4 +1,4 @@
-"""How often the API may be called: by one token, from one address, and with tokens that are none.
+"""How often the API may be called, by token and address; how often tokens and passwords may be bad.
 
 Counted in Redis where there is one, so for all processes together. Without one, and while it is
 away, each process counts for itself: a broker that fails must not let everybody in, or nobody.
@@ -27,11 +27,13 @@ from controlplane.exceptions import ConfigError, TooManyRequests
 
 logger = logging.getLogger(__name__)
 
-FAILURES = RateLimitItemPerMinute(60)  # bad tokens from one address: somebody guesses
+FAILURES = RateLimitItemPerMinute(60)  # bad tokens, or passwords, from one address: a guesser
 REDIS_SECONDS = 0.25  # how long a call may wait for Redis
 RETRY_SECONDS = 5  # how long Redis is left alone after a failure
 
-_CALLS, _BAD_TOKENS = "calls", "bad-tokens"
+_CALLS, _BAD_TOKENS, _BAD_PASSWORDS = "calls", "bad-tokens", "bad-passwords"
+
+_UNKNOWN = "unknown"  # a unix socket
 
 T = TypeVar("T")
 
@@ -49,7 +51,7 @@ def parse_rate(name: str, text: str) -> RateLimitItem:
 
 def count_call(address: str) -> None:
     """Count a call from ``address``; TooManyRequests where it is one too many."""
-    _hit(settings.API_RATE_PER_ADDRESS, _CALLS, _network(address))
+    _hit(settings.API_RATE_PER_ADDRESS, _CALLS, network_of(address))
 
 
 def count_call_of_token(token_id: int) -> None:
@@ -59,15 +61,31 @@ def count_call_of_token(token_id: int) -> None:
 
 def check_bad_tokens(address: str) -> None:
     """Raise TooManyRequests where too many tokens from ``address`` have been bad: before a look."""
-    key = (_BAD_TOKENS, _network(address))
-    if not _counters().ask(lambda limiter: limiter.test(FAILURES, *key)):
-        raise _refusal(FAILURES, key)
+    _check(FAILURES, _BAD_TOKENS, network_of(address))
 
 
 def count_bad_token(address: str) -> None:
     """Count a token from ``address`` that was none."""
-    key = (_BAD_TOKENS, _network(address))
-    _counters().ask(lambda limiter: limiter.hit(FAILURES, *key))
+    _count(FAILURES, _BAD_TOKENS, network_of(address))
+
+
+def check_bad_passwords(address: str) -> None:
+    """Raise TooManyRequests where too many passwords from ``address`` have been wrong."""
+    _check(FAILURES, _BAD_PASSWORDS, network_of(address))
+
+
+def count_bad_password(address: str) -> None:
+    """Count a password from ``address`` that was wrong."""
+    _count(FAILURES, _BAD_PASSWORDS, network_of(address))
+
+
+def _check(rate: RateLimitItem, *key: str) -> None:
+    if not _counters().ask(lambda limiter: limiter.test(rate, *key)):
+        raise _refusal(rate, key)
+
+
+def _count(rate: RateLimitItem, *key: str) -> None:
+    _counters().ask(lambda limiter: limiter.hit(rate, *key))
 
 
 def _hit(rate: RateLimitItem, *key: str) -> None:
@@ -80,15 +98,21 @@ def _refusal(rate: RateLimitItem, key: tuple[str, ...]) -> TooManyRequests:
     return TooManyRequests(max(1, math.ceil(window.reset_time - time.time())))
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
     """Whom an address stands for: with IPv6, everybody has 2**64 of them."""
     try:
         ip = ip_address(address.partition("%")[0])
     except ValueError:
-        return "unknown"  # a unix socket
+        return _UNKNOWN
     if isinstance(ip, IPv6Address) and ip.ipv4_mapped is None:
         return str(ip_network((ip, 64), strict=False))
     return str(getattr(ip, "ipv4_mapped", None) or ip)
+
+
+def address_of_network(address: str) -> str | None:
+    """Return the first address of what ``network_of`` names; None where it is unknown."""
+    network = network_of(address)
+    return None if network == _UNKNOWN else str(ip_network(network).network_address)
 
 
 class _Counters:

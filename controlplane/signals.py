@@ -8,13 +8,20 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth.models import Group, User
-from django.contrib.auth.signals import user_logged_out
+from django.contrib.auth.signals import user_logged_out, user_login_failed
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
 from django.dispatch import receiver
 from django.http import HttpRequest
 
-from controlplane import access, events, handovers, leases
+from controlplane import access, events, handovers, leases, signins
 from controlplane.models import ApiToken, DisplayControlLease, Workspace, WorkspaceGrant
+
+
+@receiver(user_login_failed)
+def _login_failed(request: HttpRequest | None, **_: Any) -> None:
+    is_refused_unseen = getattr(request, "axes_locked_out", False)
+    if request is not None and not is_refused_unseen:
+        signins.count_failure(request)
 
 
 @receiver(user_logged_out)

@@ -6,6 +6,7 @@ Every secret may also come from a file: ``SECRET_KEY_FILE`` instead of ``SECRET_
 from __future__ import annotations
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 from controlplane import conf, logs, ratelimits
@@ -82,6 +83,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "axes",
     "channels",
     "csp",
     "ninja",  # serves the API docs' assets itself, instead of from a CDN
@@ -103,6 +105,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "desktopctl.urls"
 ASGI_APPLICATION = "desktopctl.asgi.application"
@@ -133,6 +136,23 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
+
+# Who fails too often with one name from one address waits a quarter of an hour from the last try
+# that counted. By both, so that nobody can lock a user out anywhere but at their own address.
+# docs/decisions.md says why so often and for so long.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # so the answer can say for how long
+AXES_RESET_ON_SUCCESS = True
+AXES_CLIENT_IP_CALLABLE = "controlplane.signins.address_of"
+AXES_LOCKOUT_CALLABLE = "controlplane.signins.locked_out"
+AXES_DISABLE_ACCESS_LOG = True  # who has signed in stands with each user
+AXES_ENABLE_ADMIN = False  # controlplane/admin/signins.py
+AXES_VERBOSE = False
+# Never in the log or the table. A password is often typed where the name belongs; the table cannot
+# do without the name, the log can.
+AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken"]
 
 DISPLAY = conf.load(env)
 API_RATE_PER_TOKEN = ratelimits.parse_rate(

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from controlplane.admin import accounts, events, leases, streams, tokens, webhooks, workspaces
+from controlplane.admin import (
+    accounts,
+    events,
+    leases,
+    signins,
+    streams,
+    tokens,
+    webhooks,
+    workspaces,
+)
 
-__all__ = ["accounts", "events", "leases", "streams", "tokens", "webhooks", "workspaces"]
+__all__ = ["accounts", "events", "leases", "signins", "streams", "tokens", "webhooks", "workspaces"]

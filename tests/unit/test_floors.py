@@ -41,7 +41,8 @@ FLOORS = (
     ("fields", "models", "migrations", "statements"),
     # 3: the services: who may do what, leases, tokens, what they tell each other
     (
-        *("outbox", "events", "notices", "access", "apitokens", "backends", "links", "leases"),
+        *("outbox", "events", "notices", "access", "apitokens", "signins", "backends"),
+        *("links", "leases"),
         *("presenters", "tokens"),
         *("handovers", "driving", "verdicts", "desktops", "sweeping", "watch"),
         "screenshots",

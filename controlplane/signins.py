@@ -1,0 +1,88 @@
+"""Signing in with a password: how often it may fail, and what is said to who has failed too often.
+
+django-axes counts failures by user and address, in the database: so a stranger who guesses locks
+out nobody but whoever shares the address. Beside it, ``ratelimits`` bounds what one address may try
+of all users together; it may be a matter of one process where there is no Redis.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import Any
+
+from axes.handlers.proxy import AxesProxyHandler
+from django.conf import settings
+from django.core.exceptions import PermissionDenied
+from django.db.models import F, Max, Q, QuerySet, Sum, Window
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.timezone import now
+
+from controlplane import ratelimits
+from controlplane.exceptions import TooManyRequests
+
+
+def address_of(request: HttpRequest) -> str | None:
+    """Return what failures are counted by: the address, or of IPv6 the first one of its /64."""
+    return ratelimits.address_of_network(_remote_address(request))
+
+
+def check_address(request: HttpRequest) -> None:
+    """Raise PermissionDenied where too many passwords from the request's address were wrong."""
+    try:
+        ratelimits.check_bad_passwords(_remote_address(request))
+    except TooManyRequests as refusal:
+        # As django-axes marks it: its middleware then asks ``locked_out`` for the answer, and a
+        # password that nobody has looked at is not recorded as wrong.
+        request.axes_locked_out = True  # type: ignore[attr-defined]
+        request.wait_seconds = refusal.retry_after  # type: ignore[attr-defined]
+        raise PermissionDenied from None
+
+
+def count_failure(request: HttpRequest) -> None:
+    """Count a wrong password against the request's address."""
+    ratelimits.count_bad_password(_remote_address(request))
+
+
+def locked_out(
+    request: HttpRequest, original: HttpResponse | None = None, credentials: Any = None
+) -> HttpResponse:
+    """Answer who has failed too often: the form, and for how long it is of no use."""
+    seconds = getattr(request, "wait_seconds", None) or _seconds_left(request, credentials)
+    context = {
+        "minutes": math.ceil(seconds / 60),
+        "next": request.POST.get("next") or request.GET.get("next", ""),
+    }
+    response = render(request, "registration/login.html", context, status=429)
+    response["Retry-After"] = str(seconds)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _seconds_left(request: HttpRequest, credentials: Any) -> int:
+    """Until the last failure that counts is forgotten; at least one second."""
+    cool_off: timedelta = settings.AXES_COOLOFF_TIME
+    handler = AxesProxyHandler.get_implementation()
+    found = [
+        attempts.aggregate(last=Max("attempt_time"))["last"]
+        for attempts in handler.get_user_attempts(request, credentials)
+    ]
+    ends = max((last + cool_off for last in found if last), default=now())
+    return max(1, math.ceil((ends - now()).total_seconds()))
+
+
+def with_failures(attempts: QuerySet[Any]) -> QuerySet[Any]:
+    """Return ``attempts`` with ``counted``: the failures of their user and address that count now.
+
+    There is a row for each browser, and all of them are counted together.
+    """
+    recent = Q(attempt_time__gt=now() - settings.AXES_COOLOFF_TIME)
+    both = [F("username"), F("ip_address")]
+    failures = Sum("failures_since_start", filter=recent)
+    counted: QuerySet[Any] = attempts.annotate(counted=Window(failures, partition_by=both))
+    return counted
+
+
+def _remote_address(request: HttpRequest) -> str:
+    return request.META.get("REMOTE_ADDR") or ""
