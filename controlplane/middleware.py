@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 from django.middleware.common import CommonMiddleware
 from whitenoise.middleware import WhiteNoiseMiddleware
 
-from controlplane import logs, ratelimits
+from controlplane import logs, proxyusers, ratelimits
 from controlplane.exceptions import TooManyRequests
 
 API_PREFIX = "/api/"
@@ -128,6 +128,25 @@ class NamedHostMiddleware(CommonMiddleware):
     def process_request(self, request: HttpRequest) -> HttpResponsePermanentRedirect | None:
         """Refuse a name that is not ours."""
         return None if request.path in UNDER_ANY_NAME else super().process_request(request)
+
+
+class ProxySignInMiddleware:
+    """Signs in whom a trusted proxy names; in use where AUTH_PROXY_HEADER is set."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        """Pass the request on, as that person's, unless it is a health check or a program's."""
+        if request.path not in UNDER_ANY_NAME and not _brings_a_token(request):
+            proxyusers.sign_in(request)
+        return self._get_response(request)
+
+
+def _brings_a_token(request: HttpRequest) -> bool:
+    """Whether it is the token's call, whoever the proxy has let it through as."""
+    scheme = request.headers.get("Authorization", "").partition(" ")[0]
+    return request.path.startswith(API_PREFIX) and scheme.lower() == "bearer"
 
 
 class StaticFilesMiddleware(WhiteNoiseMiddleware):  # type: ignore[misc]  # untyped

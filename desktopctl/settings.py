@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from controlplane import conf, logs, ratelimits
-from controlplane.proxies import parse_networks
+from controlplane.proxies import check_headers, parse_header, parse_networks
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"
@@ -37,6 +37,13 @@ CSRF_TRUSTED_ORIGINS = [
     f"{_public.scheme}://{_public.netloc}",
 ]
 TRUSTED_PROXIES = parse_networks("TRUSTED_PROXIES", env.list("TRUSTED_PROXIES", []))
+
+# Signing in at the proxy. Off unless it is named: the header says who somebody is.
+AUTH_PROXY_HEADER = parse_header("AUTH_PROXY_HEADER", env.str("AUTH_PROXY_HEADER", ""))
+AUTH_PROXY_GROUPS_HEADER = parse_header(
+    "AUTH_PROXY_GROUPS_HEADER", env.str("AUTH_PROXY_GROUPS_HEADER", "")
+)
+check_headers(AUTH_PROXY_HEADER, AUTH_PROXY_GROUPS_HEADER, TRUSTED_PROXIES)
 
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if IS_HTTPS else 0
@@ -124,6 +131,10 @@ TEMPLATES = [
     }
 ]
 AUTHENTICATION_BACKENDS = ["controlplane.backends.PeopleBackend"]
+if AUTH_PROXY_HEADER:
+    AUTHENTICATION_BACKENDS.append("controlplane.proxyusers.ProxyBackend")
+    _after = MIDDLEWARE.index("django.contrib.auth.middleware.AuthenticationMiddleware") + 1
+    MIDDLEWARE.insert(_after, "controlplane.middleware.ProxySignInMiddleware")
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "workspaces"
 LOGOUT_REDIRECT_URL = "login"

@@ -42,6 +42,7 @@ FLOORS = (
     # 3: the services: who may do what, leases, tokens, what they tell each other
     (
         *("outbox", "events", "notices", "access", "apitokens", "signins", "backends"),
+        "proxyusers",
         *("links", "leases"),
         *("presenters", "tokens"),
         *("handovers", "driving", "verdicts", "desktops", "sweeping", "watch"),

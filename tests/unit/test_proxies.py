@@ -1,4 +1,4 @@
-"""X-Forwarded-* headers: believed from trusted networks, removed from everybody else's requests."""
+"""What proxies say: believed from trusted networks, removed from everybody else's requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from controlplane.exceptions import ConfigError
-from controlplane.proxies import REQUEST_ID, TrustedProxies, parse_networks
+from controlplane.proxies import (
+    REQUEST_ID,
+    Identity,
+    TrustedProxies,
+    check_headers,
+    identity_of,
+    parse_header,
+    parse_networks,
+)
 
 PROXY, INNER_PROXY, OUTSIDE, CLIENT = "10.0.0.5", "10.0.0.6", "203.0.113.9", "198.51.100.7"
 
@@ -141,3 +149,113 @@ def test_what_is_no_network_names_the_setting(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_networks("TRUSTED_PROXIES", [text])
     assert caught.value.name == "TRUSTED_PROXIES"
+
+
+# --- Who has signed in at the proxy ---------------------------------------------------------------
+USER, GROUPS = "x-remote-user", "x-remote-groups"
+
+
+@pytest.fixture
+def signs_in(settings: Any) -> None:
+    settings.AUTH_PROXY_HEADER, settings.AUTH_PROXY_GROUPS_HEADER = USER, GROUPS
+
+
+@pytest.fixture
+def signs_in_without_groups(settings: Any) -> None:
+    settings.AUTH_PROXY_HEADER, settings.AUTH_PROXY_GROUPS_HEADER = USER, ""
+
+
+def assert_nothing_is_left_of_it(scope: dict[str, Any]) -> None:
+    names = {name.decode().lower().replace("_", "-") for name, _ in scope["headers"]}
+    assert not names & {USER, GROUPS}
+
+
+@pytest.mark.usefixtures("signs_in")
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_a_trusted_proxy_tells_who_has_signed_in(kind: str) -> None:
+    scope = await seen((USER, " zoë "), (GROUPS, "staff, desk users,,staff"), kind=kind)
+    assert identity_of(scope) == Identity("zoë", ("desk users", "staff"))
+    assert_nothing_is_left_of_it(scope)
+
+
+@pytest.mark.usefixtures("signs_in")
+@pytest.mark.parametrize("client", [OUTSIDE, "", "/run/socket", "::1", None])
+async def test_nobody_else_can_tell_who_somebody_is(client: str | None) -> None:
+    forged = [("x-forwarded-for", PROXY), (USER, "admin"), (GROUPS, "staff")]
+    scope = await seen(*forged, client=client)
+    assert identity_of(scope) is None
+    assert_nothing_is_left_of_it(scope)
+
+
+@pytest.mark.usefixtures("signs_in")
+@pytest.mark.parametrize("client", [PROXY, OUTSIDE])
+@pytest.mark.parametrize("name", ["x_remote_user", "X_Remote-User", "x-remote_user"])
+async def test_another_spelling_tells_nothing_and_reaches_nobody(name: str, client: str) -> None:
+    scope = await seen((name, "admin"), client=client)
+    assert identity_of(scope) is None
+    assert_nothing_is_left_of_it(scope)
+
+
+@pytest.mark.usefixtures("signs_in")
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(USER, "anna"), (USER, "admin")],
+        [(USER, "anna"), (GROUPS, "a"), (GROUPS, "staff")],
+        [(USER, "")],
+        [(USER, " ")],
+        [(GROUPS, "staff")],
+        [],
+    ],
+)
+async def test_what_is_said_twice_or_of_nobody_signs_nobody_in(
+    headers: list[tuple[str, str]],
+) -> None:
+    assert identity_of(await seen(*headers)) is None
+
+
+@pytest.mark.usefixtures("signs_in")
+async def test_no_groups_are_none_at_all_where_groups_are_told() -> None:
+    assert identity_of(await seen((USER, "anna"))) == Identity("anna", ())
+
+
+@pytest.mark.usefixtures("signs_in_without_groups")
+async def test_groups_are_left_alone_where_they_are_not_told() -> None:
+    scope = await seen((USER, "anna"), (GROUPS, "staff"))
+    assert identity_of(scope) == Identity("anna", None)
+
+
+async def test_by_default_such_a_header_is_one_like_any_other() -> None:
+    scope = await seen((USER, "anna"))
+    assert identity_of(scope) is None
+    assert headers_of(scope, USER) == ["anna"]
+
+
+@pytest.mark.parametrize("text", ["X-Remote-User", " x-remote-user ", "Remote-User"])
+def test_a_header_is_read_in_lower_case(text: str) -> None:
+    assert parse_header("AUTH_PROXY_HEADER", text) == text.strip().lower()
+
+
+@pytest.mark.parametrize(
+    "text", ["X_Remote_User", "X Remote", "Cookie", "Host", "X-Forwarded-For", "-", "X-Ä"]
+)
+def test_what_cannot_be_such_a_header_names_the_setting(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_header("AUTH_PROXY_HEADER", text)
+    assert caught.value.name == "AUTH_PROXY_HEADER"
+
+
+@pytest.mark.parametrize(
+    ("user", "groups", "proxies", "named"),
+    [
+        ("", GROUPS, ["10.0.0.1"], "AUTH_PROXY_GROUPS_HEADER"),
+        (USER, USER, ["10.0.0.1"], "AUTH_PROXY_GROUPS_HEADER"),
+        (USER, "", [], "AUTH_PROXY_HEADER"),
+    ],
+)
+def test_headers_that_do_not_fit_together_are_refused(
+    user: str, groups: str, proxies: list[str], named: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_headers(user, groups, parse_networks("X", proxies))
+    assert caught.value.name == named

@@ -1,0 +1,86 @@
+"""People whom an authenticating proxy has signed in (``AUTH_PROXY_HEADER``).
+
+``proxies.py`` decides whose word counts; here, it becomes a session. The groups that the proxy
+names give what they were granted; nobody becomes staff by a header.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import auth
+from django.contrib.auth.backends import RemoteUserBackend
+from django.contrib.auth.models import Group, User
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.http import HttpRequest
+from django.utils.timezone import now
+
+from controlplane import proxies
+from controlplane.backends import PeopleBackend
+from controlplane.proxies import Identity
+
+logger = logging.getLogger(__name__)
+
+SESSION_TIME = timedelta(hours=12)  # since the proxy has last named its user
+BACKEND = f"{__name__}.ProxyBackend"
+
+_GROUPS = "proxy_groups"  # in the session: what they were set to
+
+
+class ProxyBackend(RemoteUserBackend, PeopleBackend):  # type: ignore[misc]  # untyped
+    """Finds, or adds, whom a proxy names: Django's own; not the account of an API token."""
+
+    def configure_user(self, request: HttpRequest | None, user: Any, created: bool = True) -> Any:
+        """Give a new user no password, and no rights either."""
+        if created:
+            user.set_unusable_password()
+            user.save(update_fields=["password"])
+        return user
+
+
+def sign_in(request: HttpRequest) -> None:
+    """Let the request be that of whom the proxy names, if it names anybody.
+
+    A request that changes something gets no new session: its CSRF token was another one's. It is
+    answered 401, and the next page signs in.
+    """
+    identity = proxies.identity_of(getattr(request, "scope", {}))
+    if identity is None:
+        return
+    if request.user.is_authenticated and request.user.get_username() != identity.user:
+        auth.logout(request)
+    if not request.user.is_authenticated and request.method in {"GET", "HEAD"}:
+        _begin_session(request, identity)
+    if request.user.is_authenticated:
+        _keep(request, request.user, identity)
+
+
+def _begin_session(request: HttpRequest, identity: Identity) -> None:
+    try:
+        User.username_validator(identity.user)
+        User._meta.get_field("username").run_validators(identity.user)
+    except ValidationError:
+        logger.warning("A proxy names a user as none can be called here: not signed in")
+        return
+    with transaction.atomic():  # a new user is seen by others once it is whole
+        user = ProxyBackend().authenticate(request, remote_user=identity.user)
+    if user is None:
+        logger.warning("A proxy names %s, who may not sign in here", identity.user)
+        return
+    auth.login(request, user, backend=BACKEND)
+    request.session.set_expiry(now() + SESSION_TIME)
+
+
+def _keep(request: HttpRequest, user: User, identity: Identity) -> None:
+    """Set the groups anew where the proxy names others; let the session go on."""
+    session = request.session
+    if identity.groups is not None and session.get(_GROUPS) != list(identity.groups):
+        user.groups.set(Group.objects.filter(name__in=identity.groups))
+        session[_GROUPS] = list(identity.groups)
+    if session.get(auth.BACKEND_SESSION_KEY) != BACKEND:
+        return
+    if session.get_expiry_age() < SESSION_TIME.total_seconds() / 2:
+        session.set_expiry(now() + SESSION_TIME)
