@@ -290,6 +290,9 @@ LOGGING = {
         # Django's own handlers would write unredacted lines beside ours.
         "django": {"handlers": [], "level": "INFO", "propagate": True},
         "django.server": {"handlers": [], "level": "INFO", "propagate": True},
+        # Their DEBUG lines hold what is typed on desktops, and the headers for websockify.
+        "uvicorn": {"level": "INFO"},
+        "websockets": {"level": "INFO"},
         "uvicorn.access": {"filters": ["no_query"]},
         "uvicorn.error": {"filters": ["no_query"]},
         "daphne": {"level": "WARNING"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -16,7 +17,7 @@ from typing import Self
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 
 from tests.support import commands
-from tests.support.processes import Process, free_port
+from tests.support.processes import ROOT, Process, free_port
 from tests.support.timing import limit, wait_until
 
 _POPULATE = """
@@ -92,6 +93,24 @@ class LiveServer:
         """Run a command whose exit code does not matter."""
         with suppress(commands.CommandFailed):
             self.manage(*argv)
+
+    def manage_as_typed(self, *argv: str | Path, text: str = "") -> str:
+        """Run a command in a process with its own command line, as people do, whatever comes of it.
+
+        Returns all that it printed, complaints included.
+        """
+        done = subprocess.run(
+            [sys.executable, "manage.py", *map(str, argv)],
+            cwd=ROOT,
+            env=self._env,
+            input=text,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=limit(10),
+            check=False,
+        )
+        return done.stdout
 
     def populate(self, upstreams: dict[str, str], password_file: Path) -> None:
         """Add an operator, an observer and an admin, and workspaces that they may use.

@@ -1,0 +1,7 @@
+"""The product's settings at DEBUG, but for what it says must not be: what websockets carry."""
+
+from desktopctl.settings import *  # noqa: F403  (the same, but for the log)
+from desktopctl.settings import LOGGING
+
+_KEPT = {name: LOGGING["loggers"][name] for name in ("uvicorn", "websockets")}
+LOGGING = LOGGING | {"root": {"handlers": ["console"], "level": "DEBUG"}, "loggers": _KEPT}
