@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import uvicorn
+import yaml
 from django.urls import reverse
 
 from controlplane import feed, longpoll, proxies, webhooks
@@ -29,6 +31,12 @@ SILENCE_SECONDS = 25  # after which either end of a display gives the link up
 
 def options_in(text: str) -> set[str]:
     return set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+
+
+def assignments_of(document: str) -> dict[str, str]:
+    """Return what the document writes into the server's environment file."""
+    written = document.partition("desktopctl.env <<'END'\n")[2].partition("\nEND")[0]
+    return dict(re.findall(r"^(\w+)=(.*)$", written, re.MULTILINE))
 
 
 def help_of(*argv: str) -> set[str]:
@@ -211,3 +219,59 @@ def test_both_proxies_know_the_same_nodes() -> None:
 
 def test_caddy_asks_whether_a_node_is_alive() -> None:
     assert f"health_uri {reverse('healthz')}\n" in CADDY
+
+
+# --- Django's own list of what a deployment must have ---------------------------------------------
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["server"]["environment"]
+ENVIRONMENTS = {
+    "systemd": assignments_of((ROOT / "docs/deploy.md").read_text()),
+    "compose": {name: str(value) for name, value in COMPOSE.items()},
+    "kubernetes": yaml.safe_load((ROOT / "deploy/kubernetes/settings.yaml").read_text())["data"],
+}
+HTTPS = "https://desks.example.org"
+
+
+@pytest.fixture(scope="module")
+def made_secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What make-secrets makes, in a directory of its own, and what is made by hand."""
+    root = tmp_path_factory.mktemp("made")
+    script = Path("deploy/container/make-secrets")
+    (root / script).parent.mkdir(parents=True)
+    shutil.copy(ROOT / script, root / script)
+    subprocess.run([root / script], check=True, capture_output=True)
+    (root / "secrets/redis_url").write_text("redis://broker:6379/0")
+    return root / "secrets"
+
+
+def check_deploy(environment: dict[str, str], secrets: Path, **changes: str) -> str:
+    """Return what ``manage.py check --deploy`` says in this environment, and no other."""
+    files = {
+        name: str(secrets / Path(value).name.replace("-", "_"))
+        for name, value in environment.items()
+    }
+    files = {name: value for name, value in files.items() if name.endswith("_FILE")}
+    env = {**environment, "PUBLIC_URL": HTTPS, **files, **changes}
+    env = {name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", value) for name, value in env.items()}
+    done = subprocess.run(
+        [sys.executable, "manage.py", "check", "--deploy", "--fail-level", "WARNING"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "PYTHONWARNINGS": "error", **env},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_django_finds_nothing_to_say_about_a_deployment(name: str, made_secrets: Path) -> None:
+    said = check_deploy(ENVIRONMENTS[name], made_secrets)
+    assert said == "System check identified no issues (3 silenced).\n"
+
+
+def test_django_would_say_so_if_there_were(made_secrets: Path) -> None:
+    said = check_deploy(
+        ENVIRONMENTS["compose"], made_secrets, PUBLIC_URL="http://desks.example.org"
+    )
+    found = set(re.findall(r"security\.W(\d+)", said))
+    assert found == {"004", "012", "016"}  # HSTS, and the cookies of sessions and forms
