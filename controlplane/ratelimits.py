@@ -31,7 +31,7 @@ FAILURES = RateLimitItemPerMinute(60)  # bad tokens, or passwords, from one addr
 REDIS_SECONDS = 0.25  # how long a call may wait for Redis
 RETRY_SECONDS = 5  # how long Redis is left alone after a failure
 
-_CALLS, _BAD_TOKENS, _BAD_PASSWORDS = "calls", "bad-tokens", "bad-passwords"
+_CALLS, _BAD_TOKENS, _BAD_SIGN_INS = "calls", "bad-tokens", "bad-sign-ins"
 
 _UNKNOWN = "unknown"  # a unix socket
 
@@ -71,12 +71,12 @@ def count_bad_token(address: str) -> None:
 
 def check_bad_passwords(address: str) -> None:
     """Raise TooManyRequests where too many passwords from ``address`` have been wrong."""
-    _check(FAILURES, _BAD_PASSWORDS, network_of(address))
+    _check(FAILURES, _BAD_SIGN_INS, network_of(address))
 
 
 def count_bad_password(address: str) -> None:
     """Count a password from ``address`` that was wrong."""
-    _count(FAILURES, _BAD_PASSWORDS, network_of(address))
+    _count(FAILURES, _BAD_SIGN_INS, network_of(address))
 
 
 def _check(rate: RateLimitItem, *key: str) -> None:
