@@ -10,9 +10,7 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User
 from django.http import HttpRequest
 
-from controlplane import signins
-
-from controlplane import logs
+from controlplane import logs, signins
 
 
 class PeopleBackend(AxesBackend):  # type: ignore[misc]  # untyped

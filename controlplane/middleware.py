@@ -1,4 +1,4 @@
-"""Middleware: features of browsers, errors and rates of the API, log lines, probes, static files."""
+"""Middleware: headers for browsers, the API's errors and rates, log lines, probes, static files."""
 
 from __future__ import annotations
 

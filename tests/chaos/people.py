@@ -181,7 +181,7 @@ class Watcher(Person):
 def epochs_at(desk: FakeVnc) -> list[int]:
     """Return the epochs by whose right the desktop was told of a button that is down, in order.
 
-    Letting go is nobody's input: a server lets go for whoever has lost control or died, when it can.
+    Letting go is nobody's input: a server lets go for whoever has lost control, or has died.
     """
     return [
         struct.unpack(">H", message[2:4])[0]

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from datetime import datetime
 from socket import SHUT_RDWR
 from typing import Any, ClassVar, Self
+from urllib.parse import urlsplit
 
 import httpx
 from websockets.exceptions import ConnectionClosed
@@ -22,13 +23,20 @@ CLIENT_ID = "tab-0123456789"
 CSRF = "c" * 32
 
 
+def _cookie_domain(base: str) -> str:
+    host = str(urlsplit(base).hostname)
+    return host if "." in host else f"{host}.local"  # as Python's cookie jar calls it
+
+
 class ApiClient:
     """A person who calls the API, with the login that everybody has from the start."""
 
     def __init__(self, base: str, name: str) -> None:
         self.base = base
-        cookies = {"sessionid": f"session-of-{name}", "csrftoken": CSRF}
-        self._http = httpx.Client(base_url=base, timeout=limit(1), cookies=cookies)
+        self._http = httpx.Client(base_url=base, timeout=limit(1))
+        for cookie, value in {"sessionid": f"session-of-{name}", "csrftoken": CSRF}.items():
+            # Of the server's own place, or there are two once it sets them.
+            self._http.cookies.set(cookie, value, domain=_cookie_domain(base))
 
     @classmethod
     def by_form(cls, base: str, name: str) -> Self:
