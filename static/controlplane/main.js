@@ -265,7 +265,7 @@ async function comeBack() {
   if (!user || !signedOut) return;
   signedOut = false;
   display.stop();
-  if (user === data.user) return display.restart();
+  if (user === data.user) return display.restart(), refresh();
   identity.remember(null);
   location.reload();
 }

@@ -71,6 +71,7 @@ def test_who_is_signed_out_signs_in_in_another_window_and_the_page_goes_on_by_it
     expect(tab.status).to_have_text(
         "Your sign-in or permission ended, and with it your control. You are watching."
     )
+    expect(tab.page.locator("#facts")).not_to_contain_text("could not be checked")
     assert tab.page.evaluate("window.isSamePage"), "it was not loaded again"
     assert tab.client_id == client
     assert not set(tab.dialled_tokens[len(first_tokens) :]) & set(first_tokens)
