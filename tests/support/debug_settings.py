@@ -4,4 +4,4 @@ from desktopctl.settings import *  # noqa: F403  (the same, but for the log)
 from desktopctl.settings import LOGGING
 
 _KEPT = {name: LOGGING["loggers"][name] for name in ("uvicorn", "websockets")}
-LOGGING = LOGGING | {"root": {"handlers": ["console"], "level": "DEBUG"}, "loggers": _KEPT}
+LOGGING = LOGGING | {"root": {"handlers": ["stream"], "level": "DEBUG"}, "loggers": _KEPT}
