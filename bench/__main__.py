@@ -22,6 +22,7 @@ from bench.contenders import Site
 from bench.control import control
 from bench.measures import relay, sessions, stall
 from bench.rounds import QUICK, Round, Sizes
+from bench.scaling import scaling
 from bench.screenshots import screenshots
 from bench.surroundings import machine, versions
 from tests.support.processes import ROOT, MissingProgram
@@ -29,6 +30,7 @@ from tests.support.processes import ROOT, MissingProgram
 PARTS: dict[str, Callable[[Round], None]] = {
     "relay": relay,
     "busy": busy,
+    "scaling": scaling,
     "sessions": sessions,
     "stall": stall,
     "control": control,

@@ -7,11 +7,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from typing import NamedTuple
 
 from bench import bars, rfb
 from bench.bars import Results, percentile
-from bench.client import Link
-from bench.contenders import Contender
+from bench.client import Dial, Link
+from bench.contenders import Contender, Site
 from bench.rounds import Round, Sizes
 
 WARM_UP_SECONDS = 0.5
@@ -38,18 +39,31 @@ def _add_difference(
 
 
 def _measure(this: Round, contender: Contender) -> None:
+    dials = contender.dials(this.sizes.busy_sessions, in_control=True)
+    times = p99(this.site, dials, this.sizes)
+    this.results.add(contender.name, bars.UPDATE_P99, times.update)
+    this.results.add(contender.name, bars.POINTER_P99, times.pointer)
+
+
+class Times(NamedTuple):
+    """The p99 of an update and of a pointer event, in milliseconds."""
+
+    update: float
+    pointer: float
+
+
+def p99(site: Site, dials: Sequence[Dial], sizes: Sizes) -> Times:
+    """Open these sessions, let all of them work, and close them."""
     with ExitStack() as opened:
-        dials = contender.dials(this.sizes.busy_sessions, in_control=True)
         sessions = [Session(dial(BUFFER).shake_hands()) for dial in dials]
         for session in sessions:
             opened.callback(session.link.close)
-        this.site.vnc.ask()
-        began = _drive(sessions, this.sizes)
+        site.vnc.ask()
+        began = _drive(sessions, sizes)
     since = began + WARM_UP_SECONDS
     updates = [took for each in sessions for due, took in each.updates if due >= since]
-    pointers = [took for at, took in _pointer_delays(this.site.vnc.ask()) if at >= since]
-    this.results.add(contender.name, bars.UPDATE_P99, percentile(updates, 0.99) * 1e3)
-    this.results.add(contender.name, bars.POINTER_P99, percentile(pointers, 0.99) * 1e3)
+    pointers = [took for at, took in _pointer_delays(site.vnc.ask()) if at >= since]
+    return Times(percentile(updates, 0.99) * 1e3, percentile(pointers, 0.99) * 1e3)
 
 
 class Session:

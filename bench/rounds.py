@@ -21,6 +21,8 @@ class Sizes:
     busy_sessions: int = 100
     busy_seconds: int = 3
     busy_per_second: int = 30  # updates, and pointer events, of each
+    scaling_streams: tuple[int, ...] = (10, 20, 30, 40, 60, 80, 100)
+    scaling_seconds: int = 2  # a step
     takes: int = 20
     lost_notices: int = 5
     cycles: int = 100  # acquire, renew, release
@@ -39,6 +41,8 @@ QUICK = Sizes(
     sessions=60,
     busy_sessions=40,
     busy_seconds=2,
+    scaling_streams=(4, 8),
+    scaling_seconds=1,
     takes=5,
     lost_notices=2,
     cycles=20,

@@ -46,6 +46,15 @@ def test_what_is_measured_in_a_browser_has_a_table_beside_the_page_of_novnc() ->
         assert f"| {measure.title} | {measure.unit} | {cell} | {cell} |" in page
 
 
+def test_what_one_process_carries_stands_beside_what_two_do() -> None:
+    results = Results()
+    results.add(bars.ONE_PROCESS, bars.CARRIED, 40)
+    results.add(bars.TWO_PROCESSES, bars.CARRIED, 60)
+    page = report.render(run_of(results))
+    assert f"|  | unit | {bars.ONE_PROCESS} | {bars.TWO_PROCESSES} |" in page
+    assert f"| {bars.CARRIED.title} | in all | 40 (40 – 40) | 60 (60 – 60) |" in page
+
+
 def test_it_tells_when_and_with_what(full: Results) -> None:
     page = report.render(run_of(full))
     assert "2026-01-02" in page

@@ -28,7 +28,7 @@ def test_the_command_line_may_choose_parts() -> None:
     assert parse(["--only", "relay", "stall", "--rounds", "3"]).only == ["relay", "stall"]
     assert parse([]).only is None
     assert list(PARTS) == [
-        *("relay", "busy", "sessions", "stall", "control", "authority", "agents"),
+        *("relay", "busy", "scaling", "sessions", "stall", "control", "authority", "agents"),
         *("screenshots", "browser"),
     ]
 
