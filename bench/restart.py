@@ -9,21 +9,17 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
+from contextlib import closing, contextmanager
 
+from bench import nodes
 from bench.__main__ import raise_file_limit
 from tests.support import cluster as clusters
-from tests.support import environment
 from tests.support.cluster import Cluster
-from tests.support.databases import Databases
 from tests.support.pages import Page, open_pages, stop_under
 from tests.support.reverse_proxies import Caddy, Nginx, ReverseProxy
 from tests.support.server import LiveServer
-from tests.support.services import Postgres, Redis
 from tests.support.stream_client import ApiClient
 from tests.support.vnc_server import FakeVnc
 
@@ -39,7 +35,6 @@ def main() -> int:
     parser.add_argument("--proxy", choices=PROXIES, default="nginx")
     options = parser.parse_args()
     raise_file_limit()
-    environment.prepare()
     slowest = 0.0
     with _running(PROXIES[options.proxy]) as cluster, _open(cluster, options.pages) as pages:
         for node in cluster.nodes * options.rounds:
@@ -64,27 +59,13 @@ def _restart(node: LiveServer, pages: list[Page]) -> list[float]:
 
 @contextmanager
 def _running(proxy: type[ReverseProxy]) -> Iterator[Cluster]:
-    with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        postgres = Postgres()
-        stack.callback(postgres.close)
-        postgres.launch()
-        redis = Redis().start()
-        stack.callback(redis.close)
-        desk = stack.enter_context(FakeVnc())
+    with nodes.services() as (directory, database, redis), FakeVnc() as desk:
         desk.answers_updates = True
-        yield stack.enter_context(
-            clusters.running(
-                directory / "cluster",
-                Databases("postgres", postgres, directory).fresh(),
-                redis,
-                proxy,
-                {"desk": desk.url},
-                DISPLAY_MAX_STREAMS_PER_USER=10_000,
-                DISPLAY_MAX_STREAMS_PER_WORKSPACE=10_000,
-                API_RATE_PER_ADDRESS="1000000/minute",
-            )
-        )
+        place, upstreams = directory / "cluster", {"desk": desk.url}
+        with clusters.running(
+            place, database, redis, proxy, upstreams, **nodes.MANY_STREAMS
+        ) as cluster:
+            yield cluster
 
 
 @contextmanager
