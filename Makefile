@@ -1,6 +1,6 @@
 # The same commands for people and for CI. Each prepares what it needs first; see scripts/setup.
 # ARGS= is handed to pytest or to the benchmarks: make test ARGS="-k lease -x"
-.PHONY: help setup run test lint bench chaos screenshots install
+.PHONY: help setup run test lint bench soak chaos screenshots install
 .NOTPARALLEL:
 # Python is started hundreds of times: what it has compiled, it keeps.
 unexport PYTHONDONTWRITEBYTECODE
@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 ELSEWHERE := stream event_streams token_streams flow upstream real_desktops start_desktop container
 ELSEWHERE += long_polls readyz support_tcp_proxy moving ratelimits two_servers lease_storm outages real_screenshots
 ELSEWHERE += webhook_outages client many_nodes observability
-ELSEWHERE += security_headers proxy_signin secrets
+ELSEWHERE += security_headers proxy_signin secrets soak
 ON_BOTH_DATABASES := $(filter-out $(ELSEWHERE:%=tests/integration/test_%.py),$(wildcard tests/integration/test_*.py))
 
 PYTHON_TOOL := .venv/bin/python -m
@@ -22,6 +22,7 @@ help:
 	@echo "make test     all tests"
 	@echo "make lint     all linters"
 	@echo "make bench    measure beside websockify, noVNC's page and a C relay; writes docs/benchmarks.md"
+	@echo "make soak     550 displays for 15 minutes (MINUTES= to change): what ends or grows? Writes docs/soak.md"
 	@echo "make chaos    break everything, three times each; writes docs/reliability.md"
 	@echo "make install  a production server: virtualenv, noVNC, collected static files"
 
@@ -53,6 +54,9 @@ lint: setup
 
 bench: setup
 	@exec setpriv --pdeathsig TERM -- $(PYTHON_TOOL) bench $(ARGS)
+
+soak: setup
+	@exec setpriv --pdeathsig TERM -- $(PYTHON_TOOL) bench.soak $(MINUTES:%=--minutes %) $(ARGS)
 
 chaos: setup
 	CHAOS_ROUNDS=3 CHAOS_REPORT=docs/reliability.md $(PYTHON_TOOL) pytest tests/chaos $(ARGS)

@@ -25,6 +25,11 @@ class Closed(Exception):
         super().__init__(f"{code} {reason}")
         self.code = code
 
+    @classmethod
+    def by(cls, payload: bytes) -> Self:
+        """Return what a close frame says."""
+        return cls(int.from_bytes(payload[:2], "big"), payload[2:].decode(errors="replace"))
+
 
 class Link:
     """A VNC client's connection to a desktop; this one has no bridge, or one that speaks TCP."""
@@ -96,11 +101,7 @@ class WebsocketLink(Link):
 
     def upgrade(self, path: str, *subprotocols: str) -> Self:
         """Do what a browser does before RFB begins; raise Closed where it is refused."""
-        self._socket.sendall(
-            f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
-            f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {_KEY}\r\n"
-            f"Sec-WebSocket-Protocol: {', '.join(subprotocols)}\r\n\r\n".encode()
-        )
+        self._socket.sendall(upgrade_request("localhost", path, *subprotocols))
         answer = b""
         while b"\r\n\r\n" not in answer:
             data = self._socket.recv(SMALL_BUFFER)
@@ -123,8 +124,7 @@ class WebsocketLink(Link):
 
     def _on_other(self, opcode: int, payload: bytes) -> None:
         if opcode == frames.CLOSE:
-            code = int.from_bytes(payload[:2], "big")
-            raise Closed(code, payload[2:].decode(errors="replace"))
+            raise Closed.by(payload)
         if opcode == frames.PING:
             self._socket.sendall(frames.encode(frames.PONG, payload))
         if opcode == frames.TEXT:
@@ -143,6 +143,15 @@ class WebsocketLink(Link):
                 if self.texts.pop(0).get("mode") == mode:
                     return
             self.receive()
+
+
+def upgrade_request(host: str, path: str, *subprotocols: str) -> bytes:
+    """Return what a browser asks for a websocket with."""
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\n"
+        f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {_KEY}\r\n"
+        f"Sec-WebSocket-Protocol: {', '.join(subprotocols)}\r\n\r\n"
+    ).encode()
 
 
 def connect(port: int) -> socket.socket:

@@ -33,7 +33,7 @@ _ENVIRONMENT = {
     "DISPLAY_MAX_STREAMS_PER_WORKSPACE": "10000",
     "API_RATE_PER_ADDRESS": "1000000/minute",
 }
-_BACKSTAGE = "from bench.backstage import main; main()"
+BACKSTAGE = "from bench.backstage import main; main()"
 
 Seat = tuple[str, str]  # a workspace's slug and a client_id
 _clients = itertools.count()
@@ -93,7 +93,7 @@ class Site:
         # As in production: hashed names, compressed.
         self.server().manage("collectstatic", "--noinput", "--verbosity", "0")
         settings = {**os.environ, **_ENVIRONMENT, "DATABASE_URL": self.database.url}
-        self.backstage = Helper("manage.py", "shell", "-v", "0", "-c", _BACKSTAGE, env=settings)
+        self.backstage = Helper("manage.py", "shell", "-v", "0", "-c", BACKSTAGE, env=settings)
         self._stack.callback(self.backstage.stop)
 
     def _populate(self, flood_port: int) -> None:

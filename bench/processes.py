@@ -105,17 +105,17 @@ def _pin(pids: Sequence[int], cores: set[int]) -> None:
 
 def pss_kib(pid: int) -> int:
     """Return the proportional memory of ``pid`` and its living descendants."""
-    return sum(_kib(each, "smaps_rollup", "Pss") for each in tree(pid))
+    return sum(_number(each, "smaps_rollup", "Pss") for each in tree(pid))
 
 
 def rss_kib(pid: int) -> int:
     """Return the resident memory of ``pid`` alone."""
-    return _kib(pid, "status", "VmRSS")
+    return _number(pid, "status", "VmRSS")
 
 
 def peak_kib(pid: int) -> int:
     """Return the most that ``pid`` has had resident since ``reset_peak``."""
-    return _kib(pid, "status", "VmHWM")
+    return _number(pid, "status", "VmHWM")
 
 
 def reset_peak(pid: int) -> None:
@@ -123,7 +123,17 @@ def reset_peak(pid: int) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
-def _kib(pid: int, file: str, name: str) -> int:
+def threads(pid: int) -> int:
+    """Return how many threads ``pid`` has."""
+    return _number(pid, "status", "Threads")
+
+
+def descriptors(pid: int) -> int:
+    """Return how many files and sockets ``pid`` has open."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def _number(pid: int, file: str, name: str) -> int:
     for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,13 +19,16 @@ from tests.support.timing import limit, wait_until
 from tests.support.websockify import make_certificate
 
 NAME = "127.0.0.1"
+CONNECTIONS = 2048  # of an nginx
 
 _NGINX = """
 daemon off;
 pid {directory}/nginx.pid;
 error_log {directory}/error.log;
 {user}
-events {{}}
+events {{
+    worker_connections {connections};
+}}
 http {{
     include /etc/nginx/mime.types;
     client_body_temp_path {directory}/body;
@@ -139,7 +143,11 @@ class Nginx(ReverseProxy):
         config = self._directory / "nginx.conf"
         # As root, its workers would become somebody who may not enter the directories of tests.
         user = "user root;" if os.geteuid() == 0 else ""
-        config.write_text(_NGINX.format(directory=self._directory, site=site, user=user))
+        # A display takes two; nginx complains where it may not have as many files.
+        connections = min(CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        config.write_text(
+            _NGINX.format(directory=self._directory, site=site, user=user, connections=connections)
+        )
         return config
 
     def _argv(self, action: str) -> list[str | Path]:
