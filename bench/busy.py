@@ -6,6 +6,7 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -55,7 +56,8 @@ class Times(NamedTuple):
 def p99(site: Site, dials: Sequence[Dial], sizes: Sizes) -> Times:
     """Open these sessions, let all of them work, and close them."""
     with ExitStack() as opened:
-        sessions = [Session(dial(BUFFER).shake_hands()) for dial in dials]
+        with ThreadPoolExecutor(sizes.dialled_at_once) as pool:
+            sessions = list(pool.map(_opened, dials))
         for session in sessions:
             opened.callback(session.link.close)
         site.vnc.ask()
@@ -64,6 +66,10 @@ def p99(site: Site, dials: Sequence[Dial], sizes: Sizes) -> Times:
     updates = [took for each in sessions for due, took in each.updates if due >= since]
     pointers = [took for at, took in _pointer_delays(site.vnc.ask()) if at >= since]
     return Times(percentile(updates, 0.99) * 1e3, percentile(pointers, 0.99) * 1e3)
+
+
+def _opened(dial: Dial) -> Session:
+    return Session(dial(BUFFER).shake_hands())
 
 
 class Session:

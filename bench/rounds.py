@@ -21,7 +21,7 @@ class Sizes:
     busy_sessions: int = 100
     busy_seconds: int = 3
     busy_per_second: int = 30  # updates, and pointer events, of each
-    scaling_streams: tuple[int, ...] = (10, 20, 30, 40, 60, 80, 100)
+    scaling_streams: tuple[int, ...] = (10, 25, 50, 75, 100)
     scaling_seconds: int = 2  # a step
     takes: int = 20
     lost_notices: int = 5
