@@ -48,7 +48,7 @@ def find_group(name: str) -> Group:
 
 def add_grantee(parser: argparse.ArgumentParser) -> None:
     """Let a command take a user's name, or ``--group`` instead of it."""
-    parser.add_argument("user", nargs="?")
+    parser.add_argument("user", nargs="?", help="who; left out with --group")
     parser.add_argument("--group", help="the members of this group, instead of one user")
 
 

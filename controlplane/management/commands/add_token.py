@@ -27,9 +27,11 @@ class Command(BaseCommand):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the options of the contract."""
         parser.add_argument("name", help="what people see when it has control")
-        parser.add_argument("--scope", nargs="+", required=True, choices=Scope.values)
+        parser.add_argument(
+            "--scope", nargs="+", required=True, choices=Scope.values, help="what it may do"
+        )
         where = parser.add_mutually_exclusive_group(required=True)
-        where.add_argument("--workspace", nargs="+", metavar="SLUG")
+        where.add_argument("--workspace", nargs="+", metavar="SLUG", help="where it may do so")
         where.add_argument(
             "--all-workspaces", action="store_true", help="also those that will be added later"
         )

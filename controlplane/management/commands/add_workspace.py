@@ -20,7 +20,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the options of the contract."""
-        parser.add_argument("slug")
+        parser.add_argument("slug", help="its id: in its address, and in all commands")
         parser.add_argument(
             "--upstream",
             help="tcp://…, unix:///…, ws://… or wss://…; may be left out where "

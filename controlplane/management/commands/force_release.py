@@ -27,7 +27,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the options of the contract."""
-        parser.add_argument("slug", nargs="*")
+        parser.add_argument("slug", nargs="*", help="workspaces")
         parser.add_argument("--user", help="all that this user controls")
         parser.add_argument(
             "--all", action="store_true", help="all that anybody controls; with --close, all"
@@ -39,7 +39,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--dry-run", action="store_true", help="say what would be done, and do nothing"
         )
-        parser.add_argument("--json", action="store_true")
+        parser.add_argument("--json", action="store_true", help="print JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """End each lease, and print what became of it."""

@@ -18,9 +18,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the arguments of the contract."""
-        parser.add_argument("slug")
+        parser.add_argument("slug", help="the workspace")
         add_grantee(parser)
-        parser.add_argument("role", choices=Role.values)
+        parser.add_argument("role", choices=Role.values, help="watch; control; end others’ control")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Grant, and say what is granted now."""

@@ -20,7 +20,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the arguments."""
-        parser.add_argument("slug", nargs="*")
+        parser.add_argument("slug", nargs="*", help="workspaces")
         parser.add_argument("--all", action="store_true", help="all that are closed")
 
     def handle(self, *args: Any, **options: Any) -> None:

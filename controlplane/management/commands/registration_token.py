@@ -18,7 +18,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the argument."""
-        parser.add_argument("slug")
+        parser.add_argument("slug", help="the workspace")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Make one; the former one is void from now on."""

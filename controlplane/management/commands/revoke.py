@@ -19,7 +19,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the arguments of the contract."""
-        parser.add_argument("slug")
+        parser.add_argument("slug", help="the workspace")
         add_grantee(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:

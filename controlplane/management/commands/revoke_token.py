@@ -20,7 +20,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the argument of the contract."""
-        parser.add_argument("name")
+        parser.add_argument("name", help="the token’s")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Revoke, and say so."""
