@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -13,7 +14,8 @@ from controlplane.destinations import ANYWHERE
 from tests.support.page_states import PAGE, PICTURES, picture_of, states
 
 ROOT = Path(__file__).resolve().parents[2]
-PITFALLS = (ROOT / "docs/pitfalls.md").read_text()
+DOCS = ROOT / "docs"
+PITFALLS = (DOCS / "pitfalls.md").read_text()
 README = (ROOT / "README.md").read_text()
 SETTINGS = (ROOT / "desktopctl/settings.py").read_text()
 COMMANDS = ROOT / "controlplane/management/commands"
@@ -65,15 +67,38 @@ def test_the_readme_lists_every_other_setting() -> None:
     assert {name for name in defaults_in_readme() if "DISPLAY_" not in name} == read
 
 
+def test_the_readme_tells_the_defaults_of_the_others_too() -> None:
+    written = re.findall(r'env\.\w+\(\s*"(\w+)", ("[^"]+"|\[".+?"\]|True|False)\)', SETTINGS)
+    defaults = {name: ast.literal_eval(text) for name, text in written}
+    assert "PUBLIC_URL" in defaults
+    shown = {name: defaults_in_readme()[name].strip("`") for name in defaults}
+    assert shown == {name: as_told(value) for name, value in defaults.items()}
+
+
+def as_told(default: object) -> str:
+    """Return a default as the README writes it."""
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    return ",".join(default) if isinstance(default, list) else str(default)
+
+
 def test_the_readme_lists_every_command() -> None:
     commands = {path.stem for path in COMMANDS.glob("[a-z]*.py")}
     section = README.partition("## Commands")[2]
     assert set(re.findall(r"`(\w+)[ `]", section)) & commands == commands
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
-def test_what_the_readme_links_to_is_there(target: str) -> None:
-    assert (ROOT / target).exists()
+EXPLANATION = (DOCS / "how-it-works.md").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`([\w/]+\.py)`", EXPLANATION))))
+def test_a_module_that_the_explanation_names_exists(name: str) -> None:
+    assert (ROOT / "controlplane" / name).is_file()
+
+
+def test_the_index_lists_every_page() -> None:
+    pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")} - {"README.md"}
+    assert pages <= set(re.findall(r"\]\(([^)#]+)\)", (DOCS / "README.md").read_text()))
 
 
 def test_the_page_is_shown_in_each_of_its_states() -> None:
