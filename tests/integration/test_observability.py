@@ -443,12 +443,15 @@ def test_the_lines_of_a_stream_carry_its_ids(either: Node) -> None:
 def test_what_serves_all_carries_nobodys_ids(node: Node) -> None:
     before = len(node.lines)
     node.observer.open("desk").text("hello")
-    node.link.cut()  # so the watch, which that stream has started, has something to say
 
     def said() -> list[dict[str, Any]]:
         return [line for line in node.lines[before:] if line["logger"] == "controlplane.watch"]
 
+    node.link.refuse()
+    node.link.cut()  # so the watch, which that stream has started, has something to say
     wait_until(said, "the watch has noticed", expected=5)
+    node.link.heal()
+    wait_until(lambda: len(said()) > 1, "it sees again", expected=5)
     assert [line for line in said() if "request_id" in line] == []
 
 

@@ -28,6 +28,7 @@ APPLICATION = "desktopctl.asgi:application"
 PING_SECONDS = 20
 MAX_FRAME_BYTES = 1 << 20  # from the browser; the same as Daphne's fixed limit
 DAPHNE_PING_TIMEOUT_SECONDS = 30
+WORKER_SECONDS = 30  # to start in, and to answer: a busy machine takes more than uvicorn's 5
 SHUTDOWN_SECONDS = 5
 BACKLOG = 2048
 UNSENT_BYTES = 512 * 1024
@@ -109,6 +110,7 @@ def _run_uvicorn(listener: socket.socket, workers: int) -> None:
         ws_ping_interval=PING_SECONDS,
         ws_ping_timeout=PING_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        timeout_worker_healthcheck=WORKER_SECONDS,
         lifespan="off",
         proxy_headers=False,  # controlplane.proxies believes TRUSTED_PROXIES only
         server_header=False,
