@@ -32,6 +32,7 @@ _ENVIRONMENT = {
     "DISPLAY_MAX_STREAMS_PER_USER": "10000",
     "DISPLAY_MAX_STREAMS_PER_WORKSPACE": "10000",
     "API_RATE_PER_ADDRESS": "1000000/minute",
+    "API_RATE_PER_TOKEN": "1000000/minute",
 }
 BACKSTAGE = "from bench.backstage import main; main()"
 
