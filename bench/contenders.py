@@ -131,7 +131,7 @@ class Desktopctl(Contender):
     def __init__(self, site: Site, server: str) -> None:
         self._site = site
         self.name = {"uvicorn": bars.UVICORN, "daphne": bars.DAPHNE}[server]
-        self.server = site.server().start(server)
+        self.server = site.server().start_as_typed(server)
         self.pid = self.server.pid
 
     def dials(self, count: int, *, in_control: bool = False) -> Sequence[Dial]:

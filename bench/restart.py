@@ -53,7 +53,7 @@ def _restart(node: LiveServer, pages: list[Page]) -> list[float]:
     """Return the seconds from SIGTERM to a picture, of each page that was on this node."""
     began = time.monotonic()
     lost = stop_under(pages, node)
-    node.start()
+    node.start_as_typed()
     return [page.live_at[-1] - began for page in lost]
 
 

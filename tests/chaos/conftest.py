@@ -55,7 +55,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world = World(postgres, redis, database, servers, fronts, desk, desk_link)
         for server in servers:
             stack.callback(server.stop)
-            server.start()
+            server.start_as_typed()
         yield world
 
 

@@ -33,7 +33,7 @@ def a_server_is_restarted(world: World) -> float:
 def _start_again(world: World) -> float:
     began = time.monotonic()
     time.sleep(SHORT)
-    world.servers[0].start()
+    world.servers[0].start_as_typed()
     return began
 
 

@@ -208,7 +208,7 @@ def test_event_streams_end_first_when_the_server_stops(
     kind_of_database = "postgres" if options else None
     server = LiveServer(tmp_path, databases.fresh(kind_of_database).url)
     server.populate({"desk": desk.url}, password_file)
-    server.start(kind, *options)
+    server.start_as_typed(kind, *options)
     with closing(ApiClient(server.url, "operator")) as operator:
         display = operator.open("desk")
         streams = [operator.events() for _ in range(5)]

@@ -150,7 +150,7 @@ def _node(directory: Path, databases: Databases, redis: Redis, *serve: str) -> I
         )
         upstreams = {"desk": desk.url, "nobody": "tcp://127.0.0.1:9"}
         server.populate(upstreams, directory / "password")
-        server.start(*serve)
+        server.start_as_typed(*serve)
         operator, observer = (
             people.enter_context(closing(ApiClient(server.url, name)))
             for name in ("operator", "observer")
@@ -374,7 +374,7 @@ def test_workers_that_are_replaced_in_order_leave_no_stream_behind(
 
 
 def test_the_directory_of_the_workers_is_gone_with_the_server(node: Node, tmp_path: Path) -> None:
-    twin = node.server.twin(tmp_path / "twin").start("uvicorn", "--workers", "2")
+    twin = node.server.twin(tmp_path / "twin").start_as_typed("uvicorn", "--workers", "2")
     assert ask(twin.url, TOKEN).status_code == 200
     worker = re.findall(r"Started server process \[(\d+)\]", twin.log)[0]
     variables = Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")

@@ -393,7 +393,7 @@ def wrong(request: pytest.FixtureRequest, site: Site) -> Iterator[LiveServer]:
         DISPLAY_LEASE_SECONDS=LEASE_SECONDS,
         PYTHONPATH=ROOT / "tests/support/wrong_clock",
         WRONG_CLOCK_SECONDS=request.param,
-    ).start()
+    ).start_as_typed()
     with closing(ApiClient(server.url, "operator")) as operator:
         date = parsedate_to_datetime(operator.call("GET", "/healthz").response.headers["Date"])
         assert abs(date.timestamp() - time.time() - request.param) < HOUR / 2, "it must be wrong"

@@ -264,7 +264,7 @@ def life(tmp_path_factory: pytest.TempPathFactory, databases: Databases) -> Life
         gate = Websockify(directory, f"127.0.0.1:{desk.port}").wait()
         story = Story(server, life, directory)
         story.add_people_and_desktops(desk, gate)
-        server.start()
+        server.start_as_typed()
         try:
             operator, manager, admin = map(story.person, ("operator", "manager", "admin"))
             story.watch_and_control(operator)

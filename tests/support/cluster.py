@@ -53,7 +53,7 @@ def running(
         servers[0].populate(upstreams, directory / "password")
         for server in servers:
             stack.callback(server.stop)
-            server.start()
+            server.start_as_typed()
         stack.callback(proxy.stop)
         proxy.start()
         yield Cluster(proxy, servers, database)

@@ -7,16 +7,19 @@ are loaded anew, from the environment that is given.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import runpy
+import signal
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, ForkedProcess
 
 # What takes longest, and reads no settings when it is imported.
 _LIBRARIES = (
@@ -26,6 +29,8 @@ _LIBRARIES = (
     *("PIL.Image", "procrastinate", "psycopg", "pydantic", "websockets.sync.client"),
 )
 _STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
+
+_PR_SET_PDEATHSIG = 1  # prctl(2): what this process gets when the fork server, its parent, ends
 
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload([__name__, *_LIBRARIES])
@@ -55,13 +60,29 @@ def run(argv: Sequence[str], env: Mapping[str, str], text: str, seconds: float) 
         return printed
 
 
+def start(argv: Sequence[str], env: Mapping[str, str], log: Path) -> ForkedProcess:
+    """Start ``manage.py``, which goes on until it is stopped, or until the tests end."""
+    child = _forks.Process(target=_manage_on, args=(argv, env, log), daemon=True)
+    return ForkedProcess(child, f"manage.py {argv[0]}", log)
+
+
+def _manage_on(argv: Sequence[str], env: Mapping[str, str], log: Path) -> None:
+    """Be ``manage.py`` in a new process, with all its output in one file."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    files = ((Path(os.devnull), "r"), (log, "a"), (log, "a"))
+    _be_manage(argv, env, [path.open(mode) for path, mode in files])
+
+
 def _manage(argv: Sequence[str], env: Mapping[str, str], directory: Path) -> None:
-    """Be ``manage.py`` in a new process."""
+    """Be ``manage.py`` in a new process, with its streams in three files."""
+    _be_manage(argv, env, [(directory / stream).open(mode) for stream, mode in _STREAMS])
+
+
+def _be_manage(argv: Sequence[str], env: Mapping[str, str], streams: Iterable[IO[str]]) -> None:
     os.environ.clear()
     os.environ.update(env)
     os.chdir(ROOT)
-    for number, (stream, mode) in enumerate(_STREAMS):
-        file = (directory / stream).open(mode)
+    for number, (file, (stream, _)) in enumerate(zip(streams, _STREAMS, strict=True)):
         os.dup2(file.fileno(), number)
         setattr(sys, stream, file)
     warnings.simplefilter("error")

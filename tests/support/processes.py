@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from tests.support.timing import limit
@@ -75,8 +76,6 @@ class Process:
         death_signal: str = "TERM",
         cwd: Path = ROOT,
     ) -> None:
-        self.name = Path(argv[0]).name
-        self._log = log
         setpriv = [program("setpriv", "util-linux"), f"--pdeathsig={death_signal}"]
         with log.open("ab") as output:
             self._popen = subprocess.Popen(
@@ -88,9 +87,14 @@ class Process:
                 cwd=cwd,
                 process_group=0,
             )
-        self.pid = self._popen.pid
-        self._handle = os.pidfd_open(self.pid)
-        _running[self.pid] = self
+        self._follow(Path(argv[0]).name, self._popen.pid, log)
+
+    def _follow(self, name: str, pid: int, log: Path) -> None:
+        self.name = name
+        self.pid = pid
+        self._log = log
+        self._handle = os.pidfd_open(pid)
+        _running[pid] = self
 
     @property
     def is_running(self) -> bool:
@@ -103,31 +107,36 @@ class Process:
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process alone (not to its group)."""
-        with contextlib.suppress(ProcessLookupError):
-            self._popen.send_signal(number)
+        if self.pid in _running:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._handle, number)
 
     def stop(self, number: signal.Signals = signal.SIGTERM, expected: float = 1) -> int:
         """Ask the process to end, kill what is left of its group, and return its exit code.
 
         Stopping twice is harmless.
         """
-        if self.pid not in _running:
-            return self._popen.returncode
         self.send(number)
         self.send(signal.SIGCONT)
-        self._ends_within(limit(expected))
+        if self.pid in _running:
+            self._ends_within(limit(expected))
         return self.kill()
 
     def kill(self) -> int:
         """End the whole group at once; return the exit code of its leader."""
-        if _running.pop(self.pid, None) is None:
-            return self._popen.returncode
+        if self.pid in _running:
+            self._kill_all()
+            del _running[self.pid]
+            os.close(self._handle)
+        return self._exit_code()
+
+    def _kill_all(self) -> None:
         # Not yet waited for, so its number cannot be anybody else's.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        code = self._popen.wait()
-        os.close(self._handle)
-        return code
+
+    def _exit_code(self) -> int:
+        return self._popen.wait()
 
     def wait(self, expected: float) -> int:
         """Return the exit code; AssertionError if the process goes on for too long."""
@@ -139,6 +148,24 @@ class Process:
         poll = select.poll()
         poll.register(self._handle, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
+
+
+class ForkedProcess(Process):
+    """The same for a child of Python's fork server. It has no children of its own."""
+
+    def __init__(self, child: BaseProcess, name: str, log: Path) -> None:
+        self._child = child
+        child.start()
+        assert child.pid is not None
+        self._follow(name, child.pid, log)
+
+    def _kill_all(self) -> None:
+        self.send(signal.SIGKILL)
+
+    def _exit_code(self) -> int:
+        self._child.join()
+        assert self._child.exitcode is not None
+        return self._child.exitcode
 
 
 def _as_user(user: str | None) -> list[str]:
