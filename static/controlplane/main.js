@@ -62,6 +62,7 @@ let wantsFocus = false;
 let wasDriving = false;
 let isDrawing = false;
 let askerShown = 0;
+let answered = 0;
 let askerChangedAt = 0;
 let copied = "";
 /** @type {typeof import("./news.js") | null} */
@@ -123,16 +124,16 @@ function leaseChanged() {
 
 /** @param {number} id 0 where nobody asks */
 function noteAsker(id) {
-  if (askerShown && id && id !== askerShown) askerChangedAt = now();
+  if (id && ![0, answered, id].includes(askerShown)) askerChangedAt = now();
   askerShown = id;
 }
 
 /** @param {boolean} accept */
 function answer(accept) {
   const asker = askerOf(lease);
-  if (accept && now() - askerChangedAt < SETTLE_MS) return; // the click was meant for the one before
-  if (asker) lease.answer(asker.id, accept);
-  askerShown = 0; // whoever comes next comes as expected
+  if (!asker || (accept && now() - askerChangedAt < SETTLE_MS)) return; // meant for the one before
+  lease.answer(asker.id, accept);
+  answered = asker.id; // whoever comes next comes as expected
 }
 
 /** Against whoever asks for it, and against its end by a limit. */
@@ -150,7 +151,7 @@ function notify(change) {
   draw();
 }
 
-/** The words for it; without them, the page says how things are now. */
+/** Its words; without them, the page says how things are now. */
 async function loadNews() {
   if (news) return;
   news = await import("./news.js").catch(() => null);
@@ -185,7 +186,7 @@ function draw() {
   queueMicrotask(() => ((isDrawing = false), render()));
 }
 
-/** A notice stays; that the picture was reconnected is told for a while. */
+/** A notice stays; that it was reconnected is told for a while. */
 function away() {
   const at = notice ? noticeAt : now() - absence.backAt < BACK_MS ? relitAt : 0;
   return news?.awayAt(at, absence) ?? 0;

@@ -219,7 +219,7 @@ class Robot:
         return self._http.post(f"/control/{name}", json={"client_id": "robots-process", **body})
 
     def acquire(self) -> dict[str, Any]:
-        answer = self.call("acquire")
+        answer = self.call("acquire", ttl_seconds=60)  # longer than a person needs to come
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from queue import Queue
 
 import pytest
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import Locator, Route, expect
 
 from tests.e2e.conftest import MakePerson, StartServer
 from tests.e2e.rig import Person, Tab, file_appears
@@ -223,6 +224,25 @@ def test_a_click_that_was_meant_for_who_has_just_gone_hands_control_to_nobody(
         holder.page.evaluate("fetch('/healthz')")
     assert answers == [], "an answer would have been sent before that"
     holder.page.wait_for_function("(at) => performance.now() > at + 1000", arg=clicked_at)
+    holder.button("Hand over").click()
+    expect(mary.status).to_have_text("You have control.")
+
+
+def test_who_has_answered_one_may_answer_the_next_at_once(
+    holder: Tab, asker: Tab, server: LiveServer, person: MakePerson
+) -> None:
+    ask(asker)
+    mary = another_manager(person, server).open("desk-1")
+    ask(mary)
+    expect(bar_of(holder)).to_contain_text("1 more asks for it.")
+    answers: Queue[Route] = Queue()
+    holder.page.route("**/answer", answers.put)
+    holder.button("Keep control").click()
+    with holder.page.expect_response("**/display/control*"):  # drawn once more before the answer
+        holder.page.evaluate("dispatchEvent(new Event('online'))")
+    answers.get_nowait().continue_()
+    holder.page.unroute("**/answer")
+    expect(bar_of(holder)).to_contain_text("mary asks for control")
     holder.button("Hand over").click()
     expect(mary.status).to_have_text("You have control.")
 
