@@ -25,7 +25,7 @@ const FAULTS = {
 /** @type {Words} */
 const FINAL = {
   signed_out: gettext("You are signed out."),
-  4400: gettext("The page and the server misunderstood each other. Reload the page."),
+  4400: gettext("The page and the server misunderstood each other. Reconnect; if it happens again, reload the page."),
   4403: gettext("You may not watch this desktop (any more)."),
   4404: gettext("The desktop cannot be reached: it does not exist, or its display is not enabled."),
   4410: gettext("This desktop was opened in a newer window. This one has stopped."),

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -16,6 +17,7 @@ from playwright.sync_api import Frame, Page, expect
 
 from tests.e2e.conftest import MakePerson, StartServer
 from tests.e2e.rig import GUEST, LinkMaker, Person, file_appears
+from tests.support.desktop import LiveDesktop
 from tests.support.processes import ROOT
 from tests.support.server import LiveServer
 from tests.support.timing import limit, wait_until
@@ -210,6 +212,29 @@ def test_a_guest_takes_control_in_the_frame_of_another_site_and_types(
     assert not tab.frame.evaluate(KEPT)
     for secret in (link["url"].partition("=")[2], "dctl_link_", "desktopctl.token"):
         assert secret not in server.log
+
+
+def test_what_is_pasted_in_the_frame_reaches_the_desktop(
+    server: LiveServer, visit: Visit, desktop: LiveDesktop
+) -> None:
+    tab = visit(server, LinkMaker(server).make()).until_live()
+    tab.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    tab.inside.get_by_role("button", name="Take control", exact=True).click()
+    expect(tab.status).to_have_text("You have control.")
+    tries = count(1)
+
+    def paste_arrives() -> bool:
+        text = f"from the platform {next(tries)}"  # x11vnc misses what comes in its first seconds
+        tab.frame.evaluate("text => navigator.clipboard.writeText(text)", text)
+        tab.page.keyboard.press("Control+v")
+        tab.page.wait_for_timeout(300)
+        return desktop.clipboard == text
+
+    try:
+        wait_until(paste_arrives, "the text is on the desktop", expected=4)
+    finally:
+        for _ in range(2):  # to the shell, Ctrl+V means: take the next key as it is
+            tab.page.keyboard.press("Enter")
 
 
 def test_who_leaves_the_page_gives_control_back(server: LiveServer, visit: Visit) -> None:
