@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
 from django.db.models import F
-from django.db.models.functions import Now
 
 from controlplane import leases, presenters, tokens
 from controlplane.exceptions import DisplayHidden
@@ -97,8 +97,13 @@ def test_a_renewal_leaves_it_hidden(hidden: Workspace, operator: User) -> None:
 
 
 def test_what_an_older_server_has_left_behind_hides_nothing(hidden: Workspace) -> None:
-    DisplayControlLease.objects.update(acquired_at=Now())
+    DisplayControlLease.objects.update(hidden_at=F("acquired_at") - timedelta(milliseconds=1))
     assert not view_of(hidden).is_hidden
+
+
+def test_it_may_be_hidden_in_the_very_moment_in_which_control_begins(hidden: Workspace) -> None:
+    DisplayControlLease.objects.update(hidden_at=F("acquired_at"))
+    assert view_of(hidden).is_hidden
 
 
 def test_who_has_no_control_hides_nothing(hidden: Workspace, operator: User, admin: User) -> None:
