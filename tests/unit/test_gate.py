@@ -36,8 +36,13 @@ def allow(gate: Gate, started: float, remaining: float = LEASE, fence: float = F
     return gate.allow(read_started=started, remaining=remaining, fence=fence)
 
 
-def test_a_new_gate_is_shut(gate: Gate) -> None:
+def test_a_new_gate_is_shut_and_no_lease_was_ever_lost_sight_of(gate: Gate) -> None:
     assert not gate.is_open
+    assert not gate.is_fenced
+
+
+def test_a_new_gate_lets_no_clipboard_pass(gate: Gate) -> None:
+    assert gate.accepts_clipboard is False
 
 
 def test_a_read_that_saw_the_lease_opens_it(gate: Gate, clock: Clock) -> None:
@@ -59,6 +64,15 @@ def test_it_shuts_by_itself_when_reads_have_failed_for_too_long(gate: Gate, cloc
     clock.now += FENCE
     assert not gate.is_open
     assert gate.is_fenced
+
+
+def test_where_lease_and_fence_end_in_the_same_moment_the_lease_has_ended(
+    gate: Gate, clock: Clock
+) -> None:
+    allow(gate, clock.now, remaining=FENCE)
+    clock.now += FENCE
+    assert not gate.is_open
+    assert not gate.is_fenced
 
 
 def test_the_lease_is_counted_from_before_the_read_was_sent(gate: Gate, clock: Clock) -> None:
