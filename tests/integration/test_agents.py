@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.models import F
 
 from controlplane import apitokens, handovers, leases
-from controlplane.models import ApiToken, ControlEvent, HandBack, Workspace
-from tests.integration.people import OTHER_TAB, Browser, age, agent, tab, transitions
+from controlplane.models import ApiToken, ControlEvent, DisplayControlLease, HandBack, Workspace
+from tests.integration.people import OTHER_TAB, Browser, age, agent, lease_of, tab, transitions
 from tests.integration.programs import PROCESS, Program, token
 
 BASE = "/api/workspaces/desk/display"
@@ -21,11 +23,12 @@ EVICTED = 1  # the epoch in which the agent had control, where it has had it
 
 @dataclass
 class Scene:
-    """An agent, a person, a manager and another agent around one desktop."""
+    """An agent, one that was there before, a person, a manager, around one desktop."""
 
     desk: Workspace
     row: ApiToken
     program: Program
+    older: Program
     person: User
     manager: User
     colleague: User
@@ -61,8 +64,9 @@ def ok(answer: Any) -> Any:
 
 @pytest.fixture
 def scene(desk: Workspace, operator: User, manager: User, colleague: User, admin: User) -> Scene:
+    older = Program(token("control", name="Older")[1])
     row, text = token("control", name="Robot")
-    return Scene(desk, row, Program(text), operator, manager, colleague, admin)
+    return Scene(desk, row, Program(text), older, operator, manager, colleague, admin)
 
 
 # --- The states in which an agent finds a desktop -------------------------------------------------
@@ -282,6 +286,24 @@ def test_an_agent_that_lets_go_by_itself_is_waited_for_no_more(scene: Scene) -> 
     assert ok(scene.program.acquire())["controller"] == "agent"
 
 
+def test_what_ends_in_the_moment_in_which_it_began_is_parked(scene: Scene) -> None:
+    scene.person_took_over()
+    leases.force_release(scene.desk, by="Mary", note="enough")
+    DisplayControlLease.objects.update(acquired_at=F("parked_at"))
+    assert scene.control()["parked"]
+
+
+def test_a_parking_ends_in_the_moment_in_which_its_time_is_up(scene: Scene) -> None:
+    Workspace.objects.filter(pk=scene.desk.pk).update(parked_seconds=60)
+    scene.person_let_it_lapse()
+    leases.end_overdue(scene.desk)
+    lease = lease_of(scene.desk)
+    assert lease.parked_at is not None
+    end = lease.parked_at + timedelta(seconds=60)
+    assert leases.parking(lease, end - timedelta(microseconds=1)) is not None
+    assert leases.parking(lease, end) is None
+
+
 # --- Asking for a person --------------------------------------------------------------------------
 def ask(scene: Scene, reason: str = "captcha") -> Any:
     body = {"client_id": PROCESS, "reason": reason}
@@ -298,10 +320,21 @@ def test_asking_for_a_person_keeps_control_and_everybody_sees_it(scene: Scene) -
 
 
 def test_asking_twice_is_one_event_and_another_reason_another(scene: Scene) -> None:
-    for reason in ("captcha", "captcha", "password"):
+    for reason in ("captcha", "captcha", "password", "captcha"):
         ask(scene, reason)
-    assert ControlEvent.objects.filter(what="help_asked").count() == 2
-    assert scene.control()["help"]["reason"] == "password"
+        assert scene.control()["help"]["reason"] == reason
+    assert ControlEvent.objects.filter(what="help_asked").count() == 3
+
+
+def test_an_agent_whose_control_has_lapsed_still_waits_for_the_person_it_asked_for(
+    scene: Scene,
+) -> None:
+    scene.agent_holds()
+    ask(scene)
+    age(scene.desk, 301)
+    leases.end_overdue(scene.desk)
+    seen = scene.control()
+    assert (seen["agent"], seen["help"]["reason"]) == ("Robot", "captcha")
 
 
 def test_a_request_stays_until_it_is_withdrawn_or_handed_back(scene: Scene) -> None:
@@ -310,10 +343,10 @@ def test_a_request_stays_until_it_is_withdrawn_or_handed_back(scene: Scene) -> N
     scene.person_holds()
     leases.release(scene.desk, tab(scene.person))
     assert scene.control()["help"], "a plain release resolves nothing"
-    other = Program(token("control", name="Other")[1])
     withdraw = f"{BASE}/control/request-human/withdraw"
-    ok(other.send("POST", withdraw, {"client_id": PROCESS}))
-    assert scene.control()["help"], "it is not the other's to withdraw"
+    for other in (scene.older, Program(token("control", name="Younger")[1])):
+        ok(other.send("POST", withdraw, {"client_id": PROCESS}))
+        assert scene.control()["help"], "it is not the other's to withdraw"
     ok(scene.program.send("POST", withdraw, {"client_id": PROCESS}))
     assert scene.control()["help"] is None
     assert transitions(scene.desk)[-1] == ("help_withdrawn", 2)
@@ -346,9 +379,10 @@ def test_without_an_agent_there_is_nothing_to_hand_back(scene: Scene) -> None:
     assert scene.control()["controller"] == "user"
 
 
-def test_a_stale_epoch_hands_nothing_back(scene: Scene) -> None:
+def test_no_other_epoch_than_the_newest_hands_anything_back(scene: Scene) -> None:
     scene.person_took_over()
-    leases.hand_back(scene.desk, tab(scene.person), HandBack.DONE, epoch=1)
+    for epoch in (1, 3):
+        leases.hand_back(scene.desk, tab(scene.person), HandBack.DONE, epoch=epoch)
     assert scene.control()["controller"] == "user"
     assert scene.control()["handed_back"] is None
 

@@ -251,6 +251,12 @@ def test_a_person_cannot_renew_the_lease_of_their_agent(desk: Workspace, operato
     assert_held_by(desk, agent(operator, "one-and-the-same"), epoch=1)
 
 
+def test_an_agent_cannot_renew_the_lease_of_its_person(desk: Workspace, operator: User) -> None:
+    take(desk, tab(operator, "one-and-the-same"))
+    assert refusal(take, desk, agent(operator, "one-and-the-same"), epoch=1) == "held"
+    assert_held_by(desk, tab(operator, "one-and-the-same"), epoch=1)
+
+
 # --- held → held (moved) --------------------------------------------------------------------------
 def test_another_tab_of_the_holder_must_ask_to_move(desk: Workspace, operator: User) -> None:
     take(desk, tab(operator))
@@ -351,11 +357,12 @@ def test_force_release_of_a_free_lease_says_so(desk: Workspace, operator: User) 
     assert_free(desk, reason="expired", epoch=1)
 
 
-def test_force_release_of_a_named_epoch_spares_a_newer_one(desk: Workspace, operator: User) -> None:
+def test_force_release_of_a_named_epoch_spares_every_other(desk: Workspace, operator: User) -> None:
     take(desk, tab(operator))
     give_back(desk, tab(operator))
     take(desk, tab(operator))
-    assert not force(desk, epoch=1)
+    for epoch in (1, 3):
+        assert not force(desk, epoch=epoch)
     assert_held_by(desk, tab(operator), epoch=2)
     assert force(desk, epoch=2)
 
@@ -410,6 +417,14 @@ def test_expiry_is_a_fact_that_nobody_has_to_record(desk: Workspace, operator: U
     assert_free(desk, reason="expired", epoch=1)
     assert not leases.held().exists()
     assert history(desk) == [("acquired", 1)]
+
+
+def test_in_the_moment_in_which_it_ends_a_lease_is_over(desk: Workspace, operator: User) -> None:
+    take(desk, tab(operator))
+    lease = lease_of(desk)
+    assert lease.expires_at is not None
+    assert leases.is_held(lease, lease.expires_at - timedelta(microseconds=1))
+    assert not leases.is_held(lease, lease.expires_at)
 
 
 def test_whoever_notices_an_expiry_records_it_once_at_its_own_time(
@@ -642,6 +657,14 @@ def test_an_epoch_that_never_was_is_refused(
     give_back(desk, tab(operator), epoch=epoch)
 
 
+def test_an_epoch_that_never_was_has_no_end_of_its_own(desk: Workspace, operator: User) -> None:
+    assert refusal(take, desk, tab(operator), epoch=0) == "expired"
+    take(desk, tab(operator))
+    assert refusal(take, desk, tab(operator), epoch=2) == "expired"
+    give_back(desk, tab(operator))
+    assert refusal(take, desk, tab(operator), epoch=2) == "expired"
+
+
 def test_each_reason_of_the_row_is_also_the_name_of_an_event() -> None:
     assert set(EndReason.values) < set(ControlEvent.What.values)
 
@@ -715,6 +738,17 @@ def test_who_may_not_control_any_more_cannot_keep_it(desk: Workspace, operator: 
     assert history(desk)[-1] == ("refused", 1)
 
 
+@pytest.mark.parametrize(("epoch", "code"), [(1, "released"), (3, "expired")])
+def test_the_holder_keeps_no_other_epoch_than_the_one_that_is_held(
+    epoch: int, code: str, desk: Workspace, operator: User
+) -> None:
+    take(desk, tab(operator))
+    give_back(desk, tab(operator))
+    take(desk, tab(operator))
+    assert refusal(keep, desk, tab(operator), epoch) == code
+    assert transitions(desk)[-1] == ("acquired", 2)
+
+
 def test_who_keeps_what_is_not_theirs_is_refused_and_counted(
     desk: Workspace, operator: User, colleague: User
 ) -> None:
@@ -731,6 +765,17 @@ def test_handing_over_to_who_has_it_already_changes_nothing(
     take(desk, tab(operator))
     assert not leases.hand_over(desk, None, tab(operator), epoch=1, ttl=TTL)
     assert_held_by(desk, tab(operator), epoch=1)
+
+
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_no_other_epoch_than_the_one_that_is_held_is_handed_over(
+    epoch: int, desk: Workspace, operator: User, colleague: User
+) -> None:
+    take(desk, tab(operator))
+    give_back(desk, tab(operator))
+    take(desk, tab(operator))
+    assert not leases.hand_over(desk, None, tab(colleague), epoch=epoch, ttl=TTL)
+    assert_held_by(desk, tab(operator), epoch=2)
 
 
 # --- Epoch and version ----------------------------------------------------------------------------
