@@ -263,6 +263,14 @@ def test_a_parked_desktop_says_whose_control_ended_how(scene: Scene) -> None:
     assert transitions(scene.desk)[-2:] == [("expired", 2), ("parked", 2)]
 
 
+def test_where_no_agent_waits_nothing_is_parked_also_before_anybody_has_noticed_the_end(
+    scene: Scene,
+) -> None:
+    scene.person_holds()
+    age(scene.desk, 301)
+    assert scene.control()["parked"] is None
+
+
 def test_who_resumes_control_ends_the_parking(scene: Scene) -> None:
     scene.person_let_it_lapse()
     leases.acquire(scene.desk, tab(scene.person), ttl=300, epoch=2)

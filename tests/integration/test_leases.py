@@ -392,6 +392,13 @@ def test_the_end_of_access_ends_the_lease(desk: Workspace, operator: User) -> No
     assert history(desk) == [("acquired", 1), ("access_ended", 1)]
 
 
+def test_the_end_of_a_display_ends_the_lease(desk: Workspace, operator: User) -> None:
+    take(desk, tab(operator))
+    Workspace.objects.filter(pk=desk.pk).update(enabled=False)
+    assert leases.end_lost_access([lease_of(desk)]) == 1
+    assert_free(desk, reason="access_ended", epoch=1)
+
+
 def test_who_still_has_access_keeps_control(desk: Workspace, operator: User) -> None:
     take(desk, tab(operator))
     assert leases.end_lost_access([lease_of(desk)]) == 0
