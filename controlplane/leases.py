@@ -162,8 +162,8 @@ def parking(lease: DisplayControlLease, now: datetime) -> Parking | None:
 
 def waiting_first(workspaces: QuerySet[Workspace]) -> QuerySet[Workspace]:
     """Order by what is waited for: parked ones first, then where an agent asks for a person."""
-    is_over = Q(lease__expires_at__lte=Now()) | Q(lease__ended_at__isnull=False)
-    has_lapsed = is_over & Q(lease__controller=Controller.USER, lease__agent__isnull=False)
+    is_persons = Q(lease__controller=Controller.USER, lease__agent__isnull=False)
+    has_lapsed = is_persons & Q(lease__expires_at__lte=Now())  # and nobody has recorded it
     is_parked = Q(lease__parked_at__isnull=False) | has_lapsed
     rank = Case(When(is_parked, then=0), When(lease__help_at__isnull=False, then=1), default=2)
     return workspaces.order_by(rank, "name", "slug")

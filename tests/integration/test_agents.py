@@ -271,6 +271,13 @@ def test_where_no_agent_waits_nothing_is_parked_also_before_anybody_has_noticed_
     assert scene.control()["parked"] is None
 
 
+def test_freeing_what_is_not_parked_says_so_and_changes_nothing(scene: Scene) -> None:
+    scene.person_took_over()
+    before = transitions(scene.desk)
+    assert not leases.free(scene.desk, by="Mary")
+    assert transitions(scene.desk) == before
+
+
 def test_who_resumes_control_ends_the_parking(scene: Scene) -> None:
     scene.person_let_it_lapse()
     leases.acquire(scene.desk, tab(scene.person), ttl=300, epoch=2)
@@ -423,7 +430,7 @@ def test_a_deleted_agent_is_waited_for_by_nobody(scene: Scene) -> None:
 
 # --- The list -------------------------------------------------------------------------------------
 def test_the_list_begins_with_what_waits_for_a_person(scene: Scene) -> None:
-    names = ("a", "b", "c")
+    names = ("a", "b", "c", "d", "e")
     others = [
         Workspace.objects.create(slug=name, name=name, upstream_url="tcp://h:1") for name in names
     ]
@@ -432,5 +439,9 @@ def test_the_list_begins_with_what_waits_for_a_person(scene: Scene) -> None:
     leases.acquire(others[2], agent(row.account), ttl=300)
     leases.acquire(others[2], tab(scene.admin), ttl=300)
     age(others[2], 301)
+    leases.acquire(others[3], tab(scene.admin), ttl=300)
+    age(others[3], 301)  # no agent waits there
+    leases.acquire(others[4], agent(row.account), ttl=300)
+    leases.acquire(others[4], tab(scene.admin), ttl=300)  # and a person is there
     found = ok(Browser(scene.admin).get("/api/workspaces"))["workspaces"]
-    assert [each["id"] for each in found] == ["c", "b", "desk", "a"]
+    assert [each["id"] for each in found] == ["c", "b", "desk", "a", "d", "e"]
