@@ -1,6 +1,6 @@
 # The same commands for people and for CI. Each prepares what it needs first; see scripts/setup.
 # ARGS= is handed to pytest or to the benchmarks: make test ARGS="-k lease -x"
-.PHONY: help setup run test lint bench soak chaos screenshots install
+.PHONY: help setup run test lint bench soak chaos newcomer screenshots install
 .NOTPARALLEL:
 # Python is started hundreds of times: what it has compiled, it keeps.
 unexport PYTHONDONTWRITEBYTECODE
@@ -24,6 +24,7 @@ help:
 	@echo "make bench    measure beside websockify, noVNC's page and a C relay; writes docs/benchmarks.md"
 	@echo "make soak     550 displays for 15 minutes (MINUTES= to change): what ends or grows? Writes docs/soak.md"
 	@echo "make chaos    break everything, three times each; writes docs/reliability.md"
+	@echo "make newcomer do what docs/deploy.md says, from nothing to the first takeover, on a machine that is only pretended"
 	@echo "make install  a production server: virtualenv, noVNC, collected static files"
 
 setup:
@@ -39,7 +40,8 @@ ifdef ARGS
 	$(PYTHON_TOOL) pytest $(ARGS)
 else
 	$(PYTHON_TOOL) pytest --database sqlite -n 2 $(ON_BOTH_DATABASES)
-	$(PYTHON_TOOL) pytest -n 3 --dist loadfile --no-loadscope-reorder tests/unit tests/integration tests/chaos
+	$(PYTHON_TOOL) pytest -n 3 --dist loadfile --no-loadscope-reorder tests/unit tests/integration tests/chaos \
+		tests/newcomer
 	$(PYTHON_TOOL) pytest -n 3 --dist worksteal tests/e2e
 endif
 
@@ -60,6 +62,11 @@ soak: setup
 
 chaos: setup
 	CHAOS_ROUNDS=3 CHAOS_REPORT=docs/reliability.md $(PYTHON_TOOL) pytest tests/chaos $(ARGS)
+
+# Downloads what the document says; `make test` walks the same path without. Ports 80, 443, 5432, 5901, 6379,
+# 8000 and 8001 have to be free, for it has the network of this machine.
+newcomer: setup
+	NEWCOMER=from-nothing $(PYTHON_TOOL) pytest -s tests/newcomer $(ARGS)
 
 # The page in each of its states, then, with `make run` going on in another terminal, the rest.
 screenshots: setup

@@ -7,6 +7,7 @@ then the workspace's, so that no two transactions wait for each other.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ DEFAULTS: Mapping[str, Any] = {
     "agents_see_people": False,
 }
 """What a workspace has that is said nothing else of; its name is then its slug."""
+
+STANDARD_INPUT = Path("-")
+"""As the path of a secret's file."""
 
 NAMES = ("name", *DEFAULTS, *SECRET_FIELDS)
 
@@ -133,14 +137,16 @@ def sentence(error: ValidationError) -> str:
 def read_secret(name: str, path: Path) -> str:
     """Return the secret ``name`` from its file: the first line, or all of them of the headers.
 
+    The path ``-`` is standard input: whoever runs us may open it, although our user may not.
     Raises ValueError with what is wrong with the file, and nothing that is in it.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = sys.stdin.read() if path == STANDARD_INPUT else path.read_text(encoding="utf-8")
     except OSError as error:
         raise ValueError(error.strerror) from None
     except UnicodeDecodeError:
         raise ValueError("it is not text") from None
+    lines = text.splitlines()
     if not lines or not lines[0]:
         raise ValueError("its first line is empty")
     return "\n".join(lines) if name == "upstream_headers" else lines[0]

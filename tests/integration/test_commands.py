@@ -62,6 +62,21 @@ def test_a_workspace_is_added(db: None, tmp_path: Path) -> None:
     assert "geheim12" not in output
 
 
+def test_a_password_comes_from_standard_input_where_only_root_may_read_its_file(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO("geheim12\nsecond line\n"))
+    run("add_workspace", "desk", "--upstream", UPSTREAM, "--password-file", "-")
+    assert Workspace.objects.get().vnc_password == "geheim12"
+
+
+def test_an_empty_standard_input_is_no_password(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO())
+    message, _ = fails("add_workspace", "desk", "--upstream", UPSTREAM, "--password-file", "-")
+    assert message == "--password-file -: its first line is empty"
+    assert not Workspace.objects.exists()
+
+
 def test_a_workspace_without_a_name_is_called_by_its_slug(db: None) -> None:
     run("add_workspace", "desk", "--upstream", UPSTREAM)
     assert (Workspace.objects.get().name, Workspace.objects.get().vnc_password) == ("desk", "")

@@ -39,12 +39,12 @@ class ApiClient:
             self._http.cookies.set(cookie, value, domain=_cookie_domain(base))
 
     @classmethod
-    def by_form(cls, base: str, name: str) -> Self:
+    def by_form(cls, base: str, name: str, password: str = "") -> Self:
         """Make a login of one's own, which may be ended."""
         client = cls(base, name)
         client._http.cookies.clear()
         client._http.get("/accounts/login/")
-        form = {"username": name, "password": f"{name}-pass"}
+        form = {"username": name, "password": password or f"{name}-pass"}
         client.post("/accounts/login/", data=form).raise_for_status_is(302)
         return client
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.support.processes import ROOT
@@ -48,9 +49,16 @@ class Unit:
         return [word.replace(INSTALLED, f"{ROOT}/") for word in words]
 
     def command(self, environment: dict[str, str], specifiers: dict[str, str]) -> list[str]:
-        """Return what systemd would run: ``${NAME}`` is one word, whatever it holds."""
-        words = [re.sub(r"\$\{(\w+)\}", lambda m: environment[m[1]], word) for word in self.argv]
-        return [re.sub(r"%(\w)", lambda m: specifiers[m[1]], word) for word in words]
+        """Return what systemd would run."""
+        return filled(self.argv, environment, specifiers)
+
+
+def filled(
+    words: list[str], environment: Mapping[str, str], specifiers: Mapping[str, str]
+) -> list[str]:
+    """Return the words of a command as systemd fills them in: ``${NAME}`` stays one word."""
+    words = [re.sub(r"\$\{(\w+)\}", lambda m: environment[m[1]], word) for word in words]
+    return [re.sub(r"%(\w)", lambda m: specifiers[m[1]], word) for word in words]
 
 
 def assignments(text: str) -> dict[str, str]:

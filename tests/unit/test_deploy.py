@@ -35,7 +35,7 @@ def options_in(text: str) -> set[str]:
 
 def assignments_of(document: str) -> dict[str, str]:
     """Return what the document writes into the server's environment file."""
-    written = document.partition("desktopctl.env <<'END'\n")[2].partition("\nEND")[0]
+    written = document.partition("desktopctl.env <<END\n")[2].partition("\nEND")[0]
     return dict(re.findall(r"^(\w+)=(.*)$", written, re.MULTILINE))
 
 
@@ -116,6 +116,20 @@ def test_a_node_serves_on_this_machine_alone_at_the_port_of_its_name() -> None:
 
 def test_a_node_has_started_when_it_answers() -> None:
     assert SERVER["ExecStartPost"].endswith(f" http://127.0.0.1:%i{reverse('healthz')}")
+
+
+def test_a_desktop_has_started_when_it_answers() -> None:
+    [state] = re.findall(r"--state-dir (\S+)", DESKTOP["ExecStart"])
+    assert f"until [ -e {state}/port ]" in DESKTOP["ExecStartPost"]
+
+
+def test_commands_run_as_the_server_does() -> None:
+    script = (ROOT / "deploy/systemd/manage").read_text()
+    assert f"runuser -u {SERVER['User']} " in script
+    assert f". {SERVER['EnvironmentFile']};" in script
+    python, manage_py, *_ = SERVER.argv
+    for word in (python, str(ROOT / manage_py)):
+        assert word.replace(f"{ROOT}/", INSTALLED) in script
 
 
 def test_the_worker_has_time_to_hear_the_last_answer() -> None:

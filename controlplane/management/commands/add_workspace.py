@@ -28,16 +28,19 @@ class Command(BaseCommand):
         )
         parser.add_argument("--name", help="what people see; the slug if left out")
         parser.add_argument(
-            "--password-file", type=Path, help="a file with the VNC password in its first line"
+            "--password-file",
+            type=Path,
+            help="a file with the VNC password in its first line; - reads standard input, "
+            "as from a file that only root may read",
         )
         parser.add_argument(
             "--query-file",
             type=Path,
             help="a file with the address's query in its first line, such as token=…: "
-            "what stands in a command line can be read by others",
+            "what stands in a command line can be read by others; or -",
         )
         parser.add_argument(
-            "--headers-file", type=Path, help="a file with “Name: value” lines for websockify"
+            "--headers-file", type=Path, help="a file with “Name: value” lines for websockify; or -"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
