@@ -4,8 +4,10 @@
 import os
 import sys
 
+from django.core.exceptions import ImproperlyConfigured
 from environs import EnvError
 
+from controlplane.conf import KEY_IS_MISSING
 from controlplane.exceptions import ConfigError
 
 
@@ -18,6 +20,11 @@ def main() -> None:
         execute_from_command_line(sys.argv)
     except (ConfigError, EnvError) as error:
         sys.exit(f"desktopctl: cannot start: {error}")
+    except ImproperlyConfigured as error:
+        # Not before it is needed: what installs a server (collectstatic) does without.
+        if "SECRET_KEY setting must not be empty" not in str(error):
+            raise
+        sys.exit(f"desktopctl: {KEY_IS_MISSING}")
 
 
 if __name__ == "__main__":

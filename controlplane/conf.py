@@ -24,6 +24,13 @@ MIN_LEASE_SECONDS = 30
 MIN_TOKEN_LENGTH = 16
 MIB = 1 << 20
 
+KEY_IS_MISSING = (
+    "SECRET_KEY is not set. Give this command the server's environment: SECRET_KEY, or "
+    "SECRET_KEY_FILE (after “make run”: SECRET_KEY_FILE=var/secret_key). For a new server, make "
+    "one: python3 -c 'import secrets; print(secrets.token_urlsafe(50))'"
+)
+"""What is wrong, and what mends it, wherever the key is missed."""
+
 _POSITIVE = Range(min=0, min_inclusive=False)
 
 

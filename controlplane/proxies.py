@@ -1,6 +1,7 @@
 """What only a proxy may say: X-Forwarded-*, X-Request-ID, and who has signed in there.
 
 It is believed from the networks of TRUSTED_PROXIES, and removed from the requests of all others.
+Many proxies pass on the X-Request-ID of clients: theirs needs TRUST_REQUEST_ID besides.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ def _seen_by_the_proxy(scope: Scope) -> Scope:
         "scheme": _scheme(scope, forwarded.get(b"x-forwarded-proto", "")),
         "client": _client(scope, forwarded.get(b"x-forwarded-for", "")),
         "headers": _with_host(plain, forwarded.get(b"x-forwarded-host", "")),
-        REQUEST_ID: forwarded.get(b"x-request-id", ""),
+        REQUEST_ID: forwarded.get(b"x-request-id", "") if settings.TRUST_REQUEST_ID else "",
     }
 
 

@@ -37,6 +37,7 @@ CSRF_TRUSTED_ORIGINS = [
     f"{_public.scheme}://{_public.netloc}",
 ]
 TRUSTED_PROXIES = parse_networks("TRUSTED_PROXIES", env.list("TRUSTED_PROXIES", []))
+TRUST_REQUEST_ID = env.bool("TRUST_REQUEST_ID", False)
 
 # Signing in at the proxy. Off unless it is named: the header says who somebody is.
 AUTH_PROXY_HEADER = parse_header("AUTH_PROXY_HEADER", env.str("AUTH_PROXY_HEADER", ""))

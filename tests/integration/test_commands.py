@@ -19,7 +19,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.db.migrations.executor import MigrationExecutor
 
-from controlplane import leases, readiness
+from controlplane import conf, leases, readiness
 from controlplane.exceptions import CredentialsRefused, UpstreamError, UpstreamTimeout
 from controlplane.management.commands import check_displays, serve
 from controlplane.models import Role, Workspace, WorkspaceGrant
@@ -456,6 +456,21 @@ def test_the_refusals_of_serve_reach_the_terminal_without_a_traceback(tmp_path: 
     keyless = manage("serve", DATABASE_URL=url, SECRET_KEY="")
     assert (keyless.returncode, "SECRET_KEY is not set" in keyless.stderr) == (1, True)
     assert "Traceback" not in unmigrated.stderr + keyless.stderr
+
+
+def test_every_other_command_says_in_a_sentence_that_the_key_is_missing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'empty.db'}"
+    (tmp_path / "password").write_text("deskpass\n")
+    assert manage("migrate", DATABASE_URL=url, SECRET_KEY="").returncode == 0, "it needs none"
+    keyless = manage(
+        *("add_workspace", "desk", "--upstream", UPSTREAM),
+        *("--password-file", str(tmp_path / "password")),
+        DATABASE_URL=url,
+        SECRET_KEY="",
+    )
+    assert keyless.returncode == 1
+    assert keyless.stderr == f"desktopctl: {conf.KEY_IS_MISSING}\n"
+    assert "SECRET_KEY_FILE" in keyless.stderr
 
 
 @pytest.mark.parametrize(

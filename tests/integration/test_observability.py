@@ -146,6 +146,7 @@ def _node(directory: Path, databases: Databases, redis: Redis, *serve: str) -> I
             METRICS_TOKEN_FILE=directory / "token",
             LOG_FORMAT="json",
             TRUSTED_PROXIES="127.0.0.1",
+            TRUST_REQUEST_ID="on",
             DISPLAY_BACKLOG_BYTES=BACKLOG,
         )
         upstreams = {"desk": desk.url, "nobody": "tcp://127.0.0.1:9"}

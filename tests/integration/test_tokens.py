@@ -315,6 +315,16 @@ def test_a_manager_is_always_let_in(desk: Workspace, manager: User, observer: Us
 
 
 @pytest.mark.usefixtures("limits")
+def test_what_a_manager_has_open_counts_for_the_others(
+    token: str, desk: Workspace, manager: User
+) -> None:
+    open_two(desk, manager)
+    open_stream(desk, manager, "third-tab")
+    with pytest.raises(TooManyStreams, match="people are watching"):
+        spend(token)
+
+
+@pytest.mark.usefixtures("limits")
 def test_a_token_that_was_refused_for_want_of_room_can_be_tried_again(
     token: str, desk: Workspace, operator: User
 ) -> None:

@@ -45,7 +45,8 @@ def running(
     """Run nodes with people and ``upstreams`` behind a proxy whose certificate is believed."""
     ports = [free_port() for _ in range(nodes)]
     proxy = kind(directory / "proxy", ports, changes)
-    env = {"PUBLIC_URL": proxy.url, "TRUSTED_PROXIES": NAME, "REDIS_URL": redis.url, **env}
+    env = {"PUBLIC_URL": proxy.url, "REDIS_URL": redis.url, **env}
+    env = {"TRUSTED_PROXIES": NAME, "TRUST_REQUEST_ID": "on", **env}
     servers = [_node(directory / str(port), port, database, env) for port in ports]
     (directory / "password").write_text("secret")
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:

@@ -254,6 +254,7 @@ def made_secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / script, root / script)
     subprocess.run([root / script], check=True, capture_output=True)
     (root / "secrets/redis_url").write_text("redis://broker:6379/0")
+    (root / "secrets/metrics_token").write_text("0123456789abcdef")
     return root / "secrets"
 
 

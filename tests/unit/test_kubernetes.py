@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from functools import partial
@@ -250,6 +251,7 @@ def test_the_settings_are_taken_by_the_server(tmp_path: Path) -> None:
         "secret-key": "k" * 60,
         "database-url": "postgres://desktopctl@db.databases/desktopctl",
         "redis-url": "redis://redis.databases:6379/0",
+        "metrics-token": "0123456789abcdef",
     }
     for name, content in secrets.items():
         (tmp_path / name).write_text(f"{content}\n")
@@ -258,6 +260,30 @@ def test_the_settings_are_taken_by_the_server(tmp_path: Path) -> None:
     assert {Path(value).name for name, value in taken.items() if "_FILE" in name} == set(secrets)
     rest = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME"}}
     subprocess.run([sys.executable, "manage.py", "check"], cwd=ROOT, env=rest | taken, check=True)
+
+
+def test_the_document_makes_every_secret() -> None:
+    document = (ROOT / "docs/deploy.md").read_text()
+    made = set(re.findall(r"--from-file=(\S+)", document))
+    assert made == {Path(value).name for name, value in SETTINGS.items() if "_FILE" in name}
+
+
+def test_nobody_but_the_ingress_and_prometheus_reaches_a_node() -> None:
+    [rule] = the("NetworkPolicy", "server")["spec"]["ingress"]
+    callers = [
+        (each["namespaceSelector"]["matchLabels"], each.get("podSelector", {}).get("matchLabels"))
+        for each in rule["from"]
+    ]
+    assert callers == [
+        ({"kubernetes.io/metadata.name": "ingress-nginx"}, None),
+        ({"kubernetes.io/metadata.name": "monitoring"}, {"app.kubernetes.io/name": "prometheus"}),
+    ]
+
+
+def test_a_name_of_a_request_counts_only_where_the_proxy_replaces_it() -> None:
+    # Neither controller can be told to by an annotation that is allowed by default.
+    assert "TRUST_REQUEST_ID" not in SETTINGS
+    assert "proxy_set_header X-Request-ID $request_id;" in NGINX
 
 
 # --- The ingress ----------------------------------------------------------------------------------

@@ -64,13 +64,20 @@ async def test_a_trusted_proxy_tells_scheme_host_and_client() -> None:
     assert headers_of(scope, "x-other") == ["kept"]
 
 
-async def test_a_trusted_proxy_names_the_request_and_nobody_else_does() -> None:
+async def test_a_trusted_proxy_names_the_request_and_nobody_else_does(settings: Any) -> None:
+    settings.TRUST_REQUEST_ID = True
     name = ("x-request-id", "4711")
     assert (await seen(name))[REQUEST_ID] == "4711"
     assert REQUEST_ID not in await seen()
     stranger = await seen(name, client=OUTSIDE)
     assert REQUEST_ID not in stranger
     assert headers_of(stranger, "x-request-id") == []
+
+
+async def test_a_proxy_that_may_pass_on_what_clients_send_names_no_request() -> None:
+    scope = await seen(("x-request-id", "4711"))
+    assert not scope[REQUEST_ID]
+    assert headers_of(scope, "x-request-id") == []
 
 
 @pytest.mark.parametrize("client", [OUTSIDE, "", "/run/socket", "::1", None])

@@ -7,16 +7,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError
 from django.db import DatabaseError, connection
 
-from controlplane import readiness
+from controlplane import conf, readiness
 
 
 def check_secret_key() -> None:
     """Raise CommandError without a SECRET_KEY."""
     if not _has_secret_key():
-        raise CommandError(
-            "SECRET_KEY is not set. Make one with: python -c 'import secrets; "
-            "print(secrets.token_urlsafe(50))' and put it into the environment."
-        )
+        raise CommandError(conf.KEY_IS_MISSING)
 
 
 def _has_secret_key() -> bool:
