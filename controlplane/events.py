@@ -25,6 +25,7 @@ from django.db.models.functions import Now
 
 from controlplane import metrics, outbox
 from controlplane.models import ControlEvent, Workspace
+from controlplane.outages import Outage
 from controlplane.statements import Insert
 
 logger = logging.getLogger(__name__)
@@ -175,7 +176,11 @@ class _Broker:
     """The channel layer, with one log line for each change between working and not working."""
 
     def __init__(self) -> None:
-        self._is_away = False
+        self._outage = Outage(
+            logger,
+            begins="notices do not get out (%s): revocations take a second longer",
+            ends="notices get out again",
+        )
         self._rests_until = -float("inf")
 
     def send(self, message: dict[str, object]) -> None:
@@ -191,9 +196,9 @@ class _Broker:
                 async_to_sync(self._send)(message)
         except Exception as error:  # whatever the broker's client raises: the poll covers for it
             self._rests_until = time.monotonic() + REST_SECONDS
-            self._note(error)
+            self._outage.note(error)
         else:
-            self._note(None)
+            self._outage.note(None)
 
     async def _send(self, message: dict[str, object]) -> None:
         async with asyncio.timeout(ANNOUNCE_SECONDS):
@@ -201,13 +206,6 @@ class _Broker:
                 await channel_layer().group_send(GROUP, message)
             except Exception:  # that the broker has been restarted is found out by using it
                 await channel_layer().group_send(GROUP, message)
-
-    def _note(self, error: Exception | None) -> None:
-        was_away, self._is_away = self._is_away, error is not None
-        if error and not was_away:
-            logger.warning("notices do not get out (%s): revocations take a second longer", error)
-        if was_away and not error:
-            logger.warning("notices get out again")
 
 
 _broker = _Broker()

@@ -1,9 +1,8 @@
 """The feed: one stream of server-sent events for all that a caller may watch.
 
-One reader per process, as in watch.py: notices make it fast, a poll makes it right. It runs while
-somebody listens, and for all of them together; an open stream has neither a thread nor a database
-connection. A message tells how things are, so of two that wait for a slow listener the older one
-can be dropped.
+One reader per process (polling.py) runs while somebody listens, and for all of them together; an
+open stream has neither a thread nor a database connection. A message tells how things are, so of
+two that wait for a slow listener the older one can be dropped.
 """
 
 from __future__ import annotations
@@ -22,10 +21,12 @@ from weakref import WeakSet
 from django.conf import settings
 from django.db import Error as AnyDatabaseError
 
-from controlplane import background, metrics, notices
-from controlplane.dbthreads import DatabaseThreads, leave_request_thread
+from controlplane import metrics
+from controlplane.dbthreads import leave_request_thread
 from controlplane.exceptions import TooManyRequests
 from controlplane.feedreader import Caller, Message, Reader
+from controlplane.outages import Outage
+from controlplane.polling import Poll
 from controlplane.presenters import Json
 
 logger = logging.getLogger(__name__)
@@ -109,11 +110,15 @@ class Feed:
         self._lock = threading.Lock()  # requests are let in by threads of their own
         self._listeners: set[Listener] = set()
         self._reader = Reader()
-        self._task: asyncio.Task[None] | None = None
-        self._wake = asyncio.Event()
-        self._threads = DatabaseThreads("feed", 1, keeps_connections=True)
+        self._poll = Poll("feed", self._look, self._take_in, SHORTEST_PAUSE_SECONDS)
         self._access_checked = -float("inf")
-        self._is_blind = self._is_closed = False
+        self._blindness = Outage(
+            logger,
+            begins="event streams stand still: %s",
+            ends="event streams go on",
+            level=logging.ERROR,
+        )
+        self._is_closed = False
 
     def admit(self, caller: Caller, resume_after: int | None = None) -> Listener:
         """Return a new listener, for ``stream``. From any thread; raises TooManyRequests."""
@@ -160,13 +165,10 @@ class Feed:
             return listener.end()
         self._listeners.add(listener)
         metrics.event_streams.set(len(self._listeners))
-        if self._task is None:
+        if not self._poll.is_running:
             self._reader = Reader()
-            self._wake = asyncio.Event()  # of the running loop
-            self._task = background.start(self._poll(), "feed-poll")
-            self._task.add_done_callback(_log_death)
-            notices.current().subscribe(self._take_in)
-        return self._wake.set()
+            self._poll.start()
+        return self._poll.wake()
 
     def _leave(self, listener: Listener) -> None:
         user_id = listener.caller.user_id
@@ -176,26 +178,13 @@ class Feed:
                 del self._admitted[user_id]
         self._listeners.discard(listener)
         metrics.event_streams.set(len(self._listeners))
-        if not self._listeners and self._task:
-            self._task.cancel()
-            self._task = None
-            notices.current().unsubscribe(self._take_in)
-            self._threads.release()
+        if not self._listeners:
+            self._poll.stop()
 
     def _take_in(self, notice: Json) -> None:
         if notice["type"] == "access":
             self._access_checked = -float("inf")
-        self._wake.set()
-
-    # --- poll -------------------------------------------------------------------------------------
-    async def _poll(self) -> None:
-        while True:
-            self._wake.clear()
-            await self._look()
-            await asyncio.sleep(SHORTEST_PAUSE_SECONDS)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(settings.DISPLAY.watch_seconds):
-                    await self._wake.wait()
+        self._poll.wake()
 
     async def _look(self) -> None:
         started = time.monotonic()
@@ -204,31 +193,19 @@ class Feed:
             self._access_checked = started  # a notice that comes meanwhile asks again
         try:
             listeners = list(self._listeners)
-            outcomes = await self._threads.run(self._reader.look, listeners, checks_access)
+            outcomes = await self._poll.threads.run(self._reader.look, listeners, checks_access)
         except Exception as error:  # the database, or a bug: neither may end the feed
             self._access_checked = -float("inf")
-            self._note_blindness(error)
+            if not isinstance(error, AnyDatabaseError):
+                self._reader = Reader()  # it may have stopped half-way: everybody is told anew
+            self._blindness.note(error)
             return
-        self._note_blindness(None)
+        self._blindness.note(None)
         for listener in listeners:
             outcome = outcomes[listener]
             listener.put(outcome.messages)
             if outcome.is_over:
                 listener.end()
-
-    def _note_blindness(self, error: Exception | None) -> None:
-        was_blind, self._is_blind = self._is_blind, error is not None
-        if error and not isinstance(error, AnyDatabaseError):
-            self._reader = Reader()  # it may have stopped half-way: everybody is told anew
-        if error and not was_blind:
-            logger.error("event streams stand still: %s", error, exc_info=error)
-        if was_blind and not error:
-            logger.warning("event streams go on")
-
-
-def _log_death(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception():
-        logger.critical("the feed died: event streams stand still", exc_info=task.exception())
 
 
 @cache

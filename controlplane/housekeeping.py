@@ -99,18 +99,12 @@ class Housekeeping:
         abandoned = await self._threads.run(driving.abandoned)
         if abandoned and self._is_trustworthy:
             work = sweeping.sweep(abandoned, self._sweep_threads, PROCESS)
-            self._sweep = asyncio.create_task(work, name="sweep")
-            self._sweep.add_done_callback(_log_failure)
+            self._sweep = background.start(work, "sweep")
 
     async def _tidy_sometimes(self) -> None:
         if self._is_trustworthy and time.monotonic() - self._tidied >= TIDY_SECONDS:
             self._tidied = time.monotonic()
             await self._threads.run(tidy)
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception():
-        logger.error("sweeping failed", exc_info=task.exception())
 
 
 def due_for_limits() -> list[int]:

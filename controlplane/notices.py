@@ -18,6 +18,7 @@ from typing import Any
 from channels.layers import BaseChannelLayer
 
 from controlplane import background, events
+from controlplane.outages import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,11 @@ class Notices:
         self._subscribers: list[TakeIn] = []
         self._task: asyncio.Task[None] | None = None
         self._echo = asyncio.Event()
-        self._is_away = False
+        self._outage = Outage(
+            logger,
+            begins="no notices (%s): polling every second instead",
+            ends="notices arrive again",
+        )
 
     def subscribe(self, take_in: TakeIn) -> None:
         """Call ``take_in`` with each notice, from the event loop, until ``unsubscribe``."""
@@ -62,7 +67,7 @@ class Notices:
             try:
                 await self._listen()
             except Exception as error:  # whatever the broker's client raises: polling goes on
-                self._note(error)
+                self._outage.note(error)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _listen(self) -> None:
@@ -100,7 +105,7 @@ class Notices:
         joined = time.monotonic()
         while True:
             await self._check(layer, channel, receiving)
-            self._note(None)
+            self._outage.note(None)
             await asyncio.wait([receiving], timeout=ECHO_SECONDS)
             if time.monotonic() - joined >= REJOIN_SECONDS:
                 joined = time.monotonic()
@@ -119,13 +124,6 @@ class Notices:
         if not self._echo.is_set():
             raise NoEcho("the broker does not answer")
 
-    def _note(self, error: Exception | None) -> None:
-        was_away, self._is_away = self._is_away, error is not None
-        if error and not was_away:
-            logger.warning("no notices (%s): polling every second instead", _words(error))
-        if was_away and not error:
-            logger.warning("notices arrive again")
-
 
 async def _in_time(call: Coroutine[Any, Any, Any]) -> Any:
     async with asyncio.timeout(ANSWER_SECONDS):
@@ -139,11 +137,6 @@ async def _leave(
         receiving.cancel()
         await asyncio.wait([receiving])
     await layer.group_discard(events.GROUP, channel)
-
-
-def _words(error: Exception) -> str:
-    """Return what is wrong: a time limit has no words of its own."""
-    return str(error) or type(error).__name__
 
 
 @cache

@@ -24,6 +24,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from controlplane.exceptions import ConfigError, TooManyRequests
+from controlplane.outages import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +123,11 @@ class _Counters:
         self._memory = FixedWindowRateLimiter(MemoryStorage())
         self._redis = _in_redis(redis_url) if redis_url else None
         self._lock = threading.Lock()
-        self._is_away = False
+        self._outage = Outage(
+            logger,
+            begins="Redis is away (%s): each process limits API calls by itself",
+            ends="API calls are limited by Redis again",
+        )
         self._asked_again_at = 0.0  # monotonic
 
     def ask(self, question: Callable[[FixedWindowRateLimiter], T]) -> T:
@@ -140,7 +145,7 @@ class _Counters:
     def _may_ask_redis(self) -> bool:
         """While it is away, let one call in five seconds try; nobody else waits for it."""
         with self._lock:
-            if not self._is_away:
+            if not self._outage.is_on:
                 return True
             if time.monotonic() < self._asked_again_at:
                 return False
@@ -149,13 +154,9 @@ class _Counters:
 
     def _note(self, error: RedisError | None) -> None:
         with self._lock:
-            was_away, self._is_away = self._is_away, error is not None
-            if error and not was_away:
+            if error and not self._outage.is_on:
                 self._asked_again_at = time.monotonic() + RETRY_SECONDS
-        if error and not was_away:
-            logger.warning("Redis is away (%s): each process limits API calls by itself", error)
-        if was_away and not error:
-            logger.warning("API calls are limited by Redis again")
+            self._outage.note(error)
 
 
 def _in_redis(url: str) -> FixedWindowRateLimiter:

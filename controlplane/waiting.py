@@ -1,7 +1,7 @@
 """Waiting for control of a workspace to change: one reader per process for all who wait.
 
-As in watch.py, notices make it fast and a poll makes it right. It runs while somebody waits; who
-waits has neither a thread nor a database connection. What counts as a change is in ``Mark``.
+The reader (polling.py) runs while somebody waits; who waits has neither a thread nor a database
+connection. What counts as a change is in ``Mark``.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from django.conf import settings
 from django.db import Error as AnyDatabaseError
 from django.db.models.functions import Now
 
-from controlplane import background, leases, metrics, notices
-from controlplane.dbthreads import DatabaseThreads, time_limit
+from controlplane import leases, metrics
+from controlplane.dbthreads import time_limit
 from controlplane.models import SECRET_FIELDS, DisplayControlLease
+from controlplane.outages import Outage
+from controlplane.polling import Poll
 
 logger = logging.getLogger(__name__)
 
@@ -64,10 +66,14 @@ class Waiting:
 
     def __init__(self) -> None:
         self._waiters: set[_Waiter] = set()
-        self._task: asyncio.Task[None] | None = None
-        self._wake = asyncio.Event()
-        self._threads = DatabaseThreads("waiting", 1, keeps_connections=True)
-        self._is_blind = self._is_closed = False
+        self._poll = Poll("waiting", self._look, self._take_in, SHORTEST_PAUSE_SECONDS)
+        self._blindness = Outage(
+            logger,
+            begins="nobody who waits for control is answered: %s",
+            ends="who waits for control is answered again",
+            level=logging.ERROR,
+        )
+        self._is_closed = False
 
     async def until_changed(self, workspace_id: int, mark: Mark, seconds: float) -> None:
         """Return when the mark is another, the workspace is gone, or the time is over."""
@@ -91,59 +97,31 @@ class Waiting:
     def _join(self, waiter: _Waiter) -> None:
         self._waiters.add(waiter)
         metrics.long_polls.set(len(self._waiters))
-        if self._task is None:
-            self._wake = asyncio.Event()  # of the running loop
-            self._task = background.start(self._poll(), "waiting-poll")
-            self._task.add_done_callback(_log_death)
-            notices.current().subscribe(self._take_in)
-        self._wake.set()  # it may have changed since it was read
+        self._poll.start()
+        self._poll.wake()  # it may have changed since it was read
 
     def _leave(self, waiter: _Waiter) -> None:
         self._waiters.discard(waiter)
         metrics.long_polls.set(len(self._waiters))
-        if not self._waiters and self._task:
-            self._task.cancel()
-            self._task = None
-            notices.current().unsubscribe(self._take_in)
-            self._threads.release()
+        if not self._waiters:
+            self._poll.stop()
 
     def _take_in(self, notice: Json) -> None:
         if notice["type"] != "access":
-            self._wake.set()
-
-    async def _poll(self) -> None:
-        while True:
-            self._wake.clear()
-            await self._look()
-            await asyncio.sleep(SHORTEST_PAUSE_SECONDS)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(settings.DISPLAY.watch_seconds):
-                    await self._wake.wait()
+            self._poll.wake()
 
     async def _look(self) -> None:
         waiters = list(self._waiters)
         ids = sorted({waiter.workspace_id for waiter in waiters})
         try:
-            marks = await self._threads.run(read_marks, ids)
+            marks = await self._poll.threads.run(read_marks, ids)
         except AnyDatabaseError as error:
-            self._note_blindness(error)
+            self._blindness.note(error)
             return
-        self._note_blindness(None)
+        self._blindness.note(None)
         for waiter in waiters:
             if marks.get(waiter.workspace_id) != waiter.mark:
                 waiter.is_over.set()
-
-    def _note_blindness(self, error: AnyDatabaseError | None) -> None:
-        was_blind, self._is_blind = self._is_blind, error is not None
-        if error and not was_blind:
-            logger.error("nobody who waits for control is answered: %s", error, exc_info=error)
-        if was_blind and not error:
-            logger.warning("who waits for control is answered again")
-
-
-def _log_death(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception():
-        logger.critical("nobody who waits is answered any more", exc_info=task.exception())
 
 
 @cache

@@ -22,6 +22,7 @@ from django.db import Error as AnyDatabaseError
 from controlplane import background, driving, notices, sweeping
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.driving import Driver
+from controlplane.outages import Outage
 from controlplane.presenters import Json, LeaseView
 from controlplane.verdicts import PROCESS, Question, Verdict, examine
 
@@ -73,7 +74,12 @@ class Watch:
         self._claimed: dict[Watched, Driver] = {}  # what was claimed for last
         self._claim_threads = DatabaseThreads("claims", 2)
         self._access_checked = -float("inf")
-        self._is_blind = False
+        self._blindness = Outage(
+            logger,
+            begins="leases cannot be read, gates shut at the fence: %s",
+            ends="leases can be read again",
+            level=logging.ERROR,
+        )
         self._read_at = -float("inf")  # when the newest pass that succeeded has begun
 
     @property
@@ -92,7 +98,6 @@ class Watch:
         if self._task is None:
             self._read_at = time.monotonic()
             self._task = background.start(self._poll(), "watch-poll")
-            self._task.add_done_callback(_log_death)
             notices.current().subscribe(self._take_in)
 
     def leave(self, stream: Watched) -> None:
@@ -177,9 +182,9 @@ class Watch:
         try:
             verdicts = await self._threads.run(examine, list(streams), checks_access)
         except Exception as error:  # any failure of the database: the fence handles what follows
-            self._note_blindness(error)
+            self._blindness.note(error)
             return
-        self._note_blindness(None)
+        self._blindness.note(None)
         self._read_at = started
         if checks_access:
             self._access_checked = started
@@ -195,10 +200,9 @@ class Watch:
         for question, verdict in verdicts.items():
             stream = streams[question]
             if verdict.claims and stream not in self._claims:
-                self._claims[stream] = asyncio.create_task(
-                    self._claim_for(stream, verdict.claims), name=f"claim {question.stream_id}"
+                self._claims[stream] = background.start(
+                    self._claim_for(stream, verdict.claims), f"claim {question.stream_id}"
                 )
-                self._claims[stream].add_done_callback(_log_death)
 
     async def _claim_for(self, stream: Watched, driver: Driver) -> None:
         """Claim once, release the keys that a dead process has left down, and look again."""
@@ -221,26 +225,12 @@ class Watch:
         asked, self._checks_access = self._checks_access, False
         return asked or time.monotonic() - self._access_checked >= ACCESS_SECONDS
 
-    def _note_blindness(self, error: Exception | None) -> None:
-        was_blind, self._is_blind = self._is_blind, error is not None
-        if error and not was_blind:
-            logger.error(
-                "leases cannot be read, gates shut at the fence: %s", error, exc_info=error
-            )
-        if was_blind and not error:
-            logger.warning("leases can be read again")
-
 
 def _answer(stream: Watched, verdict: Verdict, started: float) -> None:
     try:
         stream.answer(verdict, started)
     except Exception:  # a bug in one stream must not take the watch away from the others
         logger.exception("a stream of workspace %s failed to take its answer", stream.workspace_id)
-
-
-def _log_death(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception():
-        logger.critical("%s died", task.get_name(), exc_info=task.exception())
 
 
 @cache

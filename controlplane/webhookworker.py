@@ -22,6 +22,7 @@ from procrastinate.jobs import Status
 
 from controlplane import outbox, webhooks
 from controlplane.dbthreads import DatabaseThreads
+from controlplane.outages import words_of
 from controlplane.outbox import QUEUE, Lane
 
 logger = logging.getLogger(__name__)
@@ -78,8 +79,7 @@ async def _run_queue(once: bool) -> None:
         except (ProcrastinateException, AnyDatabaseError, psycopg.Error) as error:
             if once:
                 raise
-            reason = str(error).strip() or type(error).__name__
-            logger.warning("webhooks wait: the database is away: %s", reason)
+            logger.warning("webhooks wait: the database is away: %s", words_of(error))
         if once:
             return
         await asyncio.sleep(RETRY_SECONDS)

@@ -702,7 +702,7 @@ async def test_the_lag_grows_while_reads_fail_and_is_nought_while_nobody_is_watc
     assert the_watch.lag == 0
     stream = await joined(the_watch)
     database.failure = OperationalError("gone")
-    await await_until(lambda: the_watch._is_blind, "the watch is blind")
+    await await_until(lambda: the_watch._blindness.is_on, "the watch is blind")
     before = the_watch.lag
     entered = database.entered
     await await_until(lambda: database.entered > entered + 3, "more failing reads")
@@ -719,7 +719,7 @@ async def test_a_notice_to_a_blind_watch_leaves_the_gate_shut(
 ) -> None:
     stream = await joined(the_watch)
     database.failure = OperationalError("gone")
-    await await_until(lambda: the_watch._is_blind, "the watch is blind")
+    await await_until(lambda: the_watch._blindness.is_on, "the watch is blind")
     assert stream.gate.is_open  # the fence has not passed
     the_watch.notice(1, stream.seen_version + 1)
     entered = database.entered

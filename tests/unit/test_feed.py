@@ -225,7 +225,7 @@ async def test_who_vanishes_is_forgotten_and_the_last_one_stops_the_reader(
     first, second = await Reading(the_feed).until(2), await Reading(the_feed).until(2)
     await first.vanish()
     assert the_feed._listeners == {second.listener}
-    task = the_feed._task
+    task = the_feed._poll._task
     assert task is not None
     await second.vanish()
     await asyncio.wait([task])
@@ -265,7 +265,7 @@ async def test_at_shutdown_all_streams_end_and_new_ones_too(the_feed: Feed) -> N
     await the_feed.end_all()
     for reading in readings:
         await reading.end()
-    assert the_feed._task is None
+    assert not the_feed._poll.is_running
     late = Reading(the_feed)
     await late.end()
     assert len(late.parts) == 1
