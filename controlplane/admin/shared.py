@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
@@ -11,6 +11,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
+from controlplane import access
+from controlplane.api.auth import user_of
 from controlplane.models import DisplayControlLease, DisplayStream, WebhookDelivery
 
 _TAKEN_ALONG = (DisplayControlLease, DisplayStream, WebhookDelivery)
@@ -40,6 +42,46 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in t
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Nobody deletes."""
         return False
+
+
+class MakesSecrets(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
+    """Makes rows that have a secret: it is shown in the answer that makes it, and never again."""
+
+    asked: ClassVar[list[str]]
+    known: ClassVar[list[str]]  # besides, once it has been made
+    noun: ClassVar[str]  # what the secret is called
+    advice: ClassVar[str]  # what to do with the secret, and when it is lost
+
+    def issue(self, made: Any) -> str:
+        """Save a new row and return its secret."""
+        raise NotImplementedError
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """What is asked for, and afterwards all that is known."""
+        return [*self.asked, *self.known] if obj else self.asked
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Save it; the secret of a new one lives as long as this request."""
+        if change:
+            super().save_model(request, obj, form, change)
+            return
+        obj.created_by = access.display_name(user_of(request))
+        obj._secret_text = self.issue(obj)  # for response_add
+
+    def response_add(
+        self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
+    ) -> HttpResponse:
+        """Show the secret in this very answer: a redirect would keep it somewhere."""
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"The {self.opts.verbose_name} “{obj.name}”",
+            "noun": self.noun,
+            "advice": self.advice,
+            "text": obj._secret_text,
+            "made": obj,
+            "opts": self.opts,
+        }
+        return render(request, "admin/controlplane/secret_made.html", context)
 
 
 def ask(

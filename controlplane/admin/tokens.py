@@ -14,18 +14,16 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.http import HttpRequest
 from django.utils import timezone
 
 from controlplane import access, apitokens, links
+from controlplane.admin.shared import MakesSecrets
 from controlplane.api.auth import ip_of, user_of
 from controlplane.models import ApiToken, Scope
 
 _ASKED = ["name", "scopes", "all_workspaces", "workspaces", "expires_at"]
-_KNOWN = [
-    *("kind", "created_at", "created_by", "exchanged_at", "last_used_at", "revoked_at", "state"),
-]
+_KNOWN = ["kind", "created_at", "created_by", "exchanged_at", "last_used_at", "revoked_at", "state"]
 
 
 class TokenForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the stubs only
@@ -57,9 +55,15 @@ class TokenForm(forms.ModelForm):  # type: ignore[type-arg]  # generic in the st
 
 
 @admin.register(ApiToken)
-class TokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
+class TokenAdmin(MakesSecrets):
     """Makes tokens, lists them, and revokes them."""
 
+    asked, known = _ASKED, _KNOWN
+    noun = "token"
+    advice = (
+        "Give it to its program now, which sends it as “Authorization: Bearer …”. "
+        "If it is lost, revoke it and make another."
+    )
     form = TokenForm
     list_display = ["name", "kind", "scopes", "reach", "expires_at", "last_used_at", "state"]
     list_filter = ["kind", "all_workspaces", "revoked_at"]
@@ -71,9 +75,9 @@ class TokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the 
         """Read the rows together with the database's clock."""
         return apitokens.rows()
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """What is asked for, and afterwards all that is known."""
-        return [*_ASKED, *_KNOWN] if obj else _ASKED
+    def issue(self, made: ApiToken) -> str:
+        """Save a new token, with an account of its own."""
+        return apitokens.issue(made)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """All of a token that has been made."""
@@ -101,24 +105,6 @@ class TokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the 
     def state(self, token: ApiToken) -> str:
         """Tell whether the token is good, and if not, why."""
         return links.state(token) if token.is_link else apitokens.state(token)
-
-    def save_model(self, request: HttpRequest, obj: ApiToken, form: Any, change: bool) -> None:
-        """Make the token; its text lives as long as this request."""
-        obj.created_by = access.display_name(user_of(request))
-        obj._text = apitokens.issue(obj)  # type: ignore[attr-defined]  # for response_add
-
-    def response_add(
-        self, request: HttpRequest, obj: ApiToken, post_url_continue: str | None = None
-    ) -> HttpResponse:
-        """Show the token in this very answer: a redirect would keep it somewhere."""
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"The API token “{obj.name}”",
-            "text": obj._text,  # type: ignore[attr-defined]  # from save_model
-            "token": obj,
-            "opts": self.opts,
-        }
-        return render(request, "admin/controlplane/token_made.html", context)
 
     @admin.action(description="Revoke", permissions=["revoke"])
     def revoke(self, request: HttpRequest, chosen: QuerySet[ApiToken]) -> None:

@@ -6,54 +6,34 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.http import HttpRequest
 
-from controlplane import access, outbox, webhooks
-from controlplane.admin.shared import ReadOnlyAdmin, TakesRowsAlong
-from controlplane.api.auth import user_of
+from controlplane import outbox, webhooks
+from controlplane.admin.shared import MakesSecrets, ReadOnlyAdmin, TakesRowsAlong
 from controlplane.models import Webhook, WebhookDelivery
-
-_ASKED = ["name", "url", "workspace", "enabled"]
-_KNOWN = ["created_at", "created_by"]
 
 
 @admin.register(Webhook)
-class WebhookAdmin(TakesRowsAlong, admin.ModelAdmin):  # type: ignore[type-arg]  # generic in the stubs only
+class WebhookAdmin(TakesRowsAlong, MakesSecrets):
     """Adds, changes and removes webhooks. Nobody sees a secret again, or changes it."""
 
+    asked, known = ["name", "url", "workspace", "enabled"], ["created_at", "created_by"]
+    noun = "secret"
+    advice = (
+        "Give it to its receiver now, which proves with it that what it is told comes from here. "
+        "If it is lost, delete the webhook and add another."
+    )
     list_display = ["name", "workspace", "enabled", "created_at", "created_by"]
     list_filter = ["enabled", "workspace"]
     search_fields = ["name", "workspace__slug", "workspace__name"]
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        """What is asked for, and afterwards what is known."""
-        return [*_ASKED, *_KNOWN] if obj else _ASKED
+    def issue(self, made: Webhook) -> str:
+        """Save a new webhook, with a secret."""
+        return webhooks.issue(made)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Who made it, and when."""
-        return _KNOWN if obj else ()
-
-    def save_model(self, request: HttpRequest, obj: Webhook, form: Any, change: bool) -> None:
-        """Save it; the secret of a new one lives as long as this request."""
-        if change:
-            super().save_model(request, obj, form, change)
-            return
-        obj.created_by = access.display_name(user_of(request))
-        obj._text = webhooks.issue(obj)  # type: ignore[attr-defined]  # for response_add
-
-    def response_add(
-        self, request: HttpRequest, obj: Webhook, post_url_continue: str | None = None
-    ) -> HttpResponse:
-        """Show the secret in this very answer: a redirect would keep it somewhere."""
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"The webhook “{obj.name}”",
-            "text": obj._text,  # type: ignore[attr-defined]  # from save_model
-            "webhook": obj,
-            "opts": self.opts,
-        }
-        return render(request, "admin/controlplane/webhook_made.html", context)
+        return self.known if obj else ()
 
 
 class _StateFilter(admin.SimpleListFilter):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 from django.core.exceptions import ValidationError as ModelValidationError
 from django.db import InterfaceError, OperationalError
@@ -32,49 +34,69 @@ DATABASE_AWAY = error_json("unavailable", "The database does not answer; try aga
 
 def add_handlers(api: NinjaAPI) -> None:
     """Let ``api`` answer our errors, and those of its framework, in our own way."""
+    for kind, answer_to in _ANSWERS.items():
+        api.add_exception_handler(kind, partial(_answer, api, answer_to))
 
-    def answer(request: HttpRequest, body: Json, status: int) -> HttpResponse:
-        return api.create_response(request, body, status=status)
 
-    @api.exception_handler(RequestRefused)
-    def on_refused(request: HttpRequest, error: RequestRefused) -> HttpResponse:
-        more = {"current": error.current} if isinstance(error, LeaseRefused) else {}
-        response = answer(request, error_json(error.code, error.message, **more), error.status)
-        if error.retry_after:
-            response["Retry-After"] = str(error.retry_after)
-        return response
+class _Answer(NamedTuple):
+    status: int
+    body: Json
+    headers: dict[str, str] = {}
 
-    @api.exception_handler(AuthenticationError)
-    def on_stranger(request: HttpRequest, error: AuthenticationError) -> HttpResponse:
-        response = answer(request, error_json("unauthenticated", "You are not signed in."), 401)
-        response["WWW-Authenticate"] = "Bearer"
-        return response
 
-    @api.exception_handler(ValidationError)
-    def on_invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
-        problems = [f"{_field(each['loc'])}: {each['msg']}" for each in error.errors]
-        return answer(request, error_json("invalid", "; ".join(problems)), 400)
+def _answer(
+    api: NinjaAPI, answer_to: Callable[[Any], _Answer], request: HttpRequest, error: Exception
+) -> HttpResponse:
+    answer = answer_to(error)
+    response = api.create_response(request, answer.body, status=answer.status)
+    for name, value in answer.headers.items():
+        response[name] = value
+    return response
 
-    @api.exception_handler(ModelValidationError)
-    def on_unfit(request: HttpRequest, error: ModelValidationError) -> HttpResponse:
-        return answer(request, error_json("invalid", configuring.sentence(error)), 400)
 
-    @api.exception_handler(Workspace.DoesNotExist)
-    @api.exception_handler(DisplayControlLease.DoesNotExist)
-    def on_gone(request: HttpRequest, error: Exception) -> HttpResponse:
-        message = "This workspace has just been removed."
-        return answer(request, error_json("not_found", message), 404)
+def _refused(error: RequestRefused) -> _Answer:
+    more = {"current": error.current} if isinstance(error, LeaseRefused) else {}
+    wait = {"Retry-After": str(error.retry_after)} if error.retry_after else {}
+    return _Answer(error.status, error_json(error.code, error.message, **more), wait)
 
-    @api.exception_handler(HttpError)
-    def on_http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
-        return answer(request, error_json("invalid", str(error)), error.status_code)
 
-    @api.exception_handler(OperationalError)
-    @api.exception_handler(InterfaceError)
-    def on_database_away(request: HttpRequest, error: Exception) -> HttpResponse:
-        response = answer(request, DATABASE_AWAY, 503)
-        response["Retry-After"] = str(RETRY_AFTER_SECONDS)
-        return response
+def _stranger(_: AuthenticationError) -> _Answer:
+    body = error_json("unauthenticated", "You are not signed in.")
+    return _Answer(401, body, {"WWW-Authenticate": "Bearer"})
+
+
+def _invalid(error: ValidationError) -> _Answer:
+    problems = [f"{_field(each['loc'])}: {each['msg']}" for each in error.errors]
+    return _Answer(400, error_json("invalid", "; ".join(problems)))
+
+
+def _unfit(error: ModelValidationError) -> _Answer:
+    return _Answer(400, error_json("invalid", configuring.sentence(error)))
+
+
+def _gone(_: Exception) -> _Answer:
+    return _Answer(404, error_json("not_found", "This workspace has just been removed."))
+
+
+def _http_error(error: HttpError) -> _Answer:
+    return _Answer(error.status_code, error_json("invalid", str(error)))
+
+
+def _database_away(_: Exception) -> _Answer:
+    return _Answer(503, DATABASE_AWAY, {"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+_ANSWERS: dict[type[Exception], Callable[[Any], _Answer]] = {
+    RequestRefused: _refused,
+    AuthenticationError: _stranger,
+    ValidationError: _invalid,
+    ModelValidationError: _unfit,
+    Workspace.DoesNotExist: _gone,
+    DisplayControlLease.DoesNotExist: _gone,
+    HttpError: _http_error,
+    OperationalError: _database_away,
+    InterfaceError: _database_away,
+}
 
 
 def _field(location: tuple[str, ...]) -> str:
