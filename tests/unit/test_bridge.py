@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane import bridge as bridge_module
+from controlplane import inputqueue
 from controlplane.bridge import Bridge, Traffic
 from controlplane.exceptions import (
     ControlPlaneError,
@@ -289,7 +290,7 @@ async def test_an_empty_frame_of_the_desktop_holds_nothing_up(rig: Rig) -> None:
 async def test_a_desktop_that_does_not_read_stops_the_browser_and_then_the_stream(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bridge_module, "INPUT_STALL_SECONDS", 0.01)
+    monkeypatch.setattr(inputqueue, "INPUT_STALL_SECONDS", 0.01)
     rig.open_gate()
     rig.desktop.reads = False
     with pytest.raises(UpstreamTimeout):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from controlplane.conf import DisplaySettings
 from controlplane.destinations import ANYWHERE
 from tests.support.page_states import PAGE, PICTURES, picture_of, states
+from tests.unit.test_floors import neighbours
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -88,12 +90,51 @@ def test_the_readme_lists_every_command() -> None:
     assert set(re.findall(r"`(\w+)[ `]", section)) & commands == commands
 
 
-EXPLANATION = (DOCS / "how-it-works.md").read_text()
+EXPLANATIONS = [(DOCS / name).read_text() for name in ("how-it-works.md", "architecture.md")]
+DIAGRAMS = re.findall(r"```mermaid\n(.*?)```", EXPLANATIONS[1], re.DOTALL)
+# A line is a chain of nodes, with an arrow before each but the first. A solid one is an import.
+ARROW = re.compile(r" (-->|-\. \"[^\"]*\" \.->) ")
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"`([\w/]+\.py)`", EXPLANATION))))
-def test_a_module_that_the_explanation_names_exists(name: str) -> None:
-    assert (ROOT / "controlplane" / name).is_file()
+def modules_named_in(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w/.])((?:\w+/)*\w+\.py)\b", text))
+
+
+def arrows_of(diagram: str) -> Iterator[tuple[str, str, str]]:
+    for line in diagram.splitlines():
+        start, *rest = ARROW.split(line.strip())
+        for arrow, end in zip(rest[::2], rest[1::2], strict=True):
+            yield start, arrow, end
+            start = end
+
+
+IMPORTS = [
+    (start, end)
+    for diagram in DIAGRAMS
+    for start, arrow, end in arrows_of(diagram)
+    if arrow == "-->"
+]
+
+
+@pytest.mark.parametrize("name", sorted(set.union(*map(modules_named_in, EXPLANATIONS))))
+def test_a_module_that_the_explanations_name_exists(name: str) -> None:
+    assert (ROOT / "controlplane" / name).is_file() or (ROOT / name).is_file()
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"\b(\w+\.js)\b", EXPLANATIONS[1]))))
+def test_a_script_that_the_explanation_names_exists(name: str) -> None:
+    assert (ROOT / "static/controlplane" / name).is_file()
+
+
+@pytest.mark.parametrize(("start", "end"), IMPORTS)
+def test_a_solid_arrow_of_the_architecture_is_an_import(start: str, end: str) -> None:
+    importing, imported = (name.removesuffix(".py").replace("/", ".") for name in (start, end))
+    assert imported in neighbours(importing)
+
+
+def test_the_architecture_has_a_diagram_for_each_of_the_two_ways_and_all_arrows_are_read() -> None:
+    assert [diagram.count("-->") > 5 for diagram in DIAGRAMS] == [True, True]
+    assert len(IMPORTS) == sum(diagram.count("-->") for diagram in DIAGRAMS)
 
 
 def test_the_index_lists_every_page() -> None:

@@ -36,7 +36,7 @@ FLOORS = (
     (
         *("rfb.messages", "rfb.encodings", "rfb.auth", "rfb.handshake"),
         "rfb.framebuffer",
-        *("wakeup", "gate", "upstream", "backlog", "bridge", "posting"),
+        *("wakeup", "gate", "upstream", "backlog", "inputqueue", "bridge", "posting"),
     ),
     # 2: the tables
     ("fields", "models", "migrations", "statements"),
