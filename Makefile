@@ -49,6 +49,7 @@ lint: setup
 	$(PYTHON_TOOL) ruff check
 	$(PYTHON_TOOL) ruff format --check
 	$(PYTHON_TOOL) mypy
+	$(PYTHON_TOOL) vulture
 	npx eslint .
 	npx tsc -p tsconfig.json
 	shellcheck $(SHELL_SCRIPTS)

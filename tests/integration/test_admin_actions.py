@@ -33,8 +33,6 @@ from tests.integration.test_admin import EVENTS, LEASES, STREAMS, office, row_of
 
 __all__ = ["office"]  # a fixture
 
-Press = Callable[..., str]
-
 
 def press(client: Client, model: str, action: str, *chosen: Any, **more: str) -> Any:
     """Choose rows of a list and press an action, or the button of the page that it asks with."""
@@ -87,8 +85,9 @@ def many(desk: Workspace, operator: User, admin: User) -> None:
         ("state=held&q=silent", {"silent"}),
     ],
 )
+@pytest.mark.usefixtures("many")
 def test_leases_are_found_by_state_controller_and_connection(
-    query: str, expected: set[str], office: Client, many: None
+    query: str, expected: set[str], office: Client
 ) -> None:
     page = text_of(office, LEASES, query=f"?{query}")
     assert set(re.findall(r">Is-(\w+)<", page)) == expected

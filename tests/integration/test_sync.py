@@ -18,8 +18,6 @@ from controlplane.models import DisplayControlLease, Role, Workspace, WorkspaceG
 from tests.integration.people import UPSTREAM, assert_free, assert_held_by, lease_of, person, tab
 from tests.integration.test_commands import fails, run
 
-Sync = Callable[..., str]
-
 TWO = """
     workspaces:
       desk:

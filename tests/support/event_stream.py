@@ -35,7 +35,6 @@ class EventStream:
         )
         self._lines = self.response.iter_lines()
         self.last_id = headers.get("Last-Event-ID", "")
-        self.comments = 0
         self.retry_ms = 0
 
     @classmethod
@@ -56,11 +55,9 @@ class EventStream:
             if not line and "event" in fields:
                 self.last_id = fields.get("id", self.last_id)
                 return Event(fields["event"], json.loads(fields["data"]), fields.get("id"))
-            if line and not name:
-                self.comments += 1
-            elif name == "retry":
+            if name == "retry":
                 self.retry_ms = int(value)
-            else:
+            elif name:  # what has none is a comment
                 fields[name] = value
         return None
 

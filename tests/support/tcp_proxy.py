@@ -127,10 +127,6 @@ class TcpProxy(LoopThread):
         """How many bytes have been passed from the target to clients."""
         return self._lanes["down"].passed
 
-    def wait_for_accepted(self, count: int, expected: float = 1) -> None:
-        """Return when ``count`` connections have been accepted in all."""
-        self._wait(lambda: self.accepted >= count, f"{count} connections", expected)
-
     def wait_for_open(self, count: int, expected: float = 1) -> None:
         """Return when exactly ``count`` connections are open."""
         self._wait(lambda: self.open == count, f"{count} open connections", expected)

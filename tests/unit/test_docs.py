@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import fields
@@ -135,6 +136,23 @@ def test_a_solid_arrow_of_the_architecture_is_an_import(start: str, end: str) ->
 def test_the_architecture_has_a_diagram_for_each_of_the_two_ways_and_all_arrows_are_read() -> None:
     assert [diagram.count("-->") > 5 for diagram in DIAGRAMS] == [True, True]
     assert len(IMPORTS) == sum(diagram.count("-->") for diagram in DIAGRAMS)
+
+
+def direct_dependencies() -> set[str]:
+    """The packages that are pinned because we use them."""
+    texts = [path.read_text() for path in ROOT.glob("requirements*.txt")]
+    python = {
+        name for text in texts for name in re.findall(r"^([\w-]+)(?=[\[=])", text, re.MULTILINE)
+    }
+    package = json.loads((ROOT / "package.json").read_text())
+    return python | package["dependencies"].keys() | package["devDependencies"].keys()
+
+
+def test_each_dependency_has_its_reason_and_its_licence() -> None:
+    section = (DOCS / "decisions.md").read_text().partition("\n## Dependencies\n")[2]
+    first_cells = re.findall(r"^\| ([^|]+) \| [^|]+ \| [^|]+ \|$", section, re.MULTILINE)
+    named = re.findall(r"[\w@/-]+", re.sub(r"\(.*?\)", "", " ".join(first_cells)))
+    assert sorted({*named} - {"package"}) == sorted(direct_dependencies())
 
 
 def test_the_index_lists_every_page() -> None:
