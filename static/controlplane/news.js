@@ -116,7 +116,7 @@ function agentsWords({ wants, request, control }) {
 }
 
 /** @param {NonNullable<Control["help"]>} help */
-export function asksForYou({ by, reason }) {
+function asksForYou({ by, reason }) {
   return `${gettext("%(agent)s asks for you", { agent: by ?? gettext("An agent") })}${quoted(reason)}`;
 }
 
@@ -156,7 +156,7 @@ function unreachable({ why, fault }) {
 }
 
 /** @param {Notice} notice */
-export function sentenceOf(notice) {
+function sentenceOf(notice) {
   if (notice.kind === "refused") return refusal(notice);
   if (notice.kind === "kept") return kept(notice);
   const lost = losses(notice.by || gettext("Somebody else"))[notice.reason] ?? gettext("Your control ended");

@@ -179,7 +179,7 @@ function permitted({ display, lease, signedOut }) {
   const control = lease.control;
   const isOver = signedOut || display.state === "ended" || display.why === 4404;
   if (!control || isOver) return Object.fromEntries(PERMITTED.map((name) => [name, null]));
-  const noKeys = whyNoKeys(display, lease);
+  const keys = offer(control.can.control, whyNoKeys(display, lease));
   return {
     ...waysToControl(display, lease, control),
     ...urgent(lease),
@@ -188,10 +188,10 @@ function permitted({ display, lease, signedOut }) {
     open: offer(control.can.force && control.closed !== null),
     hide: offer(lease.wants === "held" && control.this_client),
     clipboard: offer(control.can.control),
-    keyboard: offer(control.can.control, noKeys),
-    combos: offer(control.can.control, noKeys),
-    cad: offer(control.can.control, noKeys),
-    typed: offer(control.can.control, noKeys),
+    keyboard: keys,
+    combos: keys,
+    cad: keys,
+    typed: keys,
   };
 }
 
