@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 
 from tests.chaos.people import Manager, Person, Rival, Watcher
 from tests.support.loop_thread import LoopThread
-from tests.support.timing import POLL_SECONDS, limit, wait_until
+from tests.support.timing import wait_until
 from tests.support.vnc_server import FakeVnc
 
 WATCHERS = 4
@@ -45,10 +44,11 @@ class Crew(LoopThread):
 
     def all_succeed_after(self, moment: float) -> float:
         """Wait until each has succeeded after ``moment``; return how long it took the slowest."""
-        deadline = time.monotonic() + limit(6)
-        while not all(self._firsts(moment)) and not self._has_broken():
-            assert time.monotonic() < deadline, f"not all succeed again: {self._failures()}"
-            time.sleep(POLL_SECONDS)
+        wait_until(
+            lambda: all(self._firsts(moment)) or self._has_broken(),
+            lambda: f"all succeed again, but for {self._failures()}",
+            expected=6,
+        )
         assert not self._has_broken(), [task.exception() for task in self._tasks if task.done()]
         return max(self._firsts(moment)) - moment
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +52,18 @@ def sign_in(page: Page, name: str) -> None:
     page.get_by_label("Password").fill(f"{name}-pass")
     with page.expect_event("close"):
         page.get_by_role("button", name="Sign in").click()
+
+
+@pytest.fixture
+def expired(start_server: StartServer, person: MakePerson) -> Iterator[tuple[Person, Tab]]:
+    """Somebody who watches, and the page under which the login has expired."""
+    server = start_server()
+    someone = person("operator", server)
+    tab = someone.open("desk-1")
+    let_login_expire(someone, server)
+    until_signed_out(tab)
+    yield someone, tab
+    forgive_broken_links(someone)
 
 
 @pytest.mark.parametrize("end", [sign_out_elsewhere, let_login_expire])
@@ -111,33 +123,21 @@ def test_control_that_outlived_the_login_is_resumed(
 
 
 def test_signing_in_in_any_other_tab_is_noticed_on_coming_back(
-    start_server: StartServer, person: MakePerson
+    expired: tuple[Person, Tab],
 ) -> None:
-    server = start_server()
-    someone = person("operator", server)
-    tab = someone.open("desk-1")
-    let_login_expire(someone, server)
-    until_signed_out(tab)
+    someone, tab = expired
     someone.log_in_by_form().close()
     tab.page.evaluate("window.dispatchEvent(new Event('focus'))")  # tests' pages never lose it
     tab.until_live()
     assert tab.page.evaluate("window.isSamePage")
-    forgive_broken_links(someone)
 
 
-def test_coming_back_while_signed_out_changes_nothing(
-    start_server: StartServer, person: MakePerson
-) -> None:
-    server = start_server()
-    someone = person("operator", server)
-    tab = someone.open("desk-1")
-    let_login_expire(someone, server)
-    until_signed_out(tab)
+def test_coming_back_while_signed_out_changes_nothing(expired: tuple[Person, Tab]) -> None:
+    _, tab = expired
     with tab.page.expect_response("**/accounts/signed-in/") as asked:
         tab.page.evaluate("window.dispatchEvent(new Event('focus'))")
     assert asked.value.status == 302
     expect(tab.status).to_have_text(SIGNED_OUT)
-    forgive_broken_links(someone)
 
 
 def test_another_persons_sign_in_loads_the_page_anew(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from tests.integration.people import (  # noqa: F401  (fixtures)
     operator,
     stranger,
 )
+from tests.support.desktop import LiveDesktop
 from tests.support.plugin import DIRECTORY_VARIABLE
+from tests.support.xvnc import Xvnc
 
 
 @pytest.fixture(autouse=True)
@@ -39,3 +42,27 @@ def django_db_modify_db_settings(
     worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")
     file = Path(os.environ[DIRECTORY_VARIABLE]) / f"tests-{worker}.db"
     connection.settings_dict["TEST"]["NAME"] = str(file)
+
+
+@pytest.fixture(scope="session")
+def password_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A password that desktops which are none, or fakes, do not ask for."""
+    file = tmp_path_factory.mktemp("secret") / "password"
+    file.write_text("secret")
+    return file
+
+
+@pytest.fixture(scope="module")
+def own_desktop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveDesktop]:
+    """A desktop to be hung or painted all over, which no other module looks at."""
+    desktop = LiveDesktop(tmp_path_factory.mktemp("own-desktop"), "Own").wait()
+    yield desktop
+    desktop.stop()
+
+
+@pytest.fixture(scope="module")
+def xvnc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Xvnc]:
+    """TigerVNC's own display."""
+    xvnc = Xvnc(tmp_path_factory.mktemp("xvnc"))
+    yield xvnc.wait()
+    xvnc.stop()

@@ -26,6 +26,7 @@ from controlplane.models import (
     Workspace,
     WorkspaceGrant,
 )
+from controlplane.verdicts import Question
 
 CSRF = "c" * 32
 UPSTREAM = "tcp://127.0.0.1:5999"
@@ -239,6 +240,22 @@ def refusal(call: Any, *args: Any, **options: Any) -> str:
     with pytest.raises(leases.Refused) as caught:
         call(*args, **options)
     return caught.value.code
+
+
+def question(stream_id: int, workspace_id: int, user_id: int, **more: Any) -> Question:
+    """Return what a stream asks in its first pass, but for ``more``."""
+    first = {
+        "client_id": THIS_TAB,
+        "session_key": "",
+        "upstream_version": 0,
+        "mode": "observe",
+        "seen": None,
+        "driven_epoch": None,
+        "has_let_go": True,
+        "input_age": None,
+        "pointer": None,
+    }
+    return Question(stream_id, workspace_id, user_id, **(first | more))
 
 
 def open_stream(workspace: Workspace, user: User, client_id: str = THIS_TAB) -> DisplayStream:

@@ -35,7 +35,9 @@ PROCESS = "the-agent-process"
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, databases: Databases) -> Iterator[LiveServer]:
+def server(
+    tmp_path_factory: pytest.TempPathFactory, databases: Databases, password_file: Path
+) -> Iterator[LiveServer]:
     """A server with short leases, and a workspace without a desktop."""
     directory = tmp_path_factory.mktemp("server")
     server = LiveServer(
@@ -44,9 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, databases: Databases) -> It
         DISPLAY_LEASE_SECONDS=LEASE_SECONDS,
         DISPLAY_RENEW_SECONDS=1,
     )
-    password = directory / "password"
-    password.write_text("secret")
-    server.populate({"desk": "tcp://127.0.0.1:9"}, password)
+    server.populate({"desk": "tcp://127.0.0.1:9"}, password_file)
     yield server.start()
     server.stop()
 

@@ -21,7 +21,7 @@ from controlplane.driving import Claim, Driver
 from controlplane.models import DisplayStream, Workspace
 from controlplane.rfb.messages import encode_key, encode_pointer
 from controlplane.verdicts import PROCESS, Question, examine
-from tests.integration.people import OTHER_TAB, THIS_TAB, open_stream, tab
+from tests.integration.people import OTHER_TAB, THIS_TAB, open_stream, question, tab
 from tests.support.desktop import LiveDesktop
 from tests.support.timing import limit, wait_until
 from tests.support.vnc_server import FakeVnc
@@ -191,20 +191,15 @@ def test_other_workspaces_do_not_matter(first: Driver, admin: User) -> None:
 
 
 # --- What a pass makes of it ----------------------------------------------------------------------
-def question(driver: Driver, **more: Any) -> Question:
-    asked = Question(
-        stream_id=driver.stream_id,
-        workspace_id=driver.workspace_id,
-        user_id=driver.user_id,
+def question_of(driver: Driver, **more: Any) -> Question:
+    asked = question(
+        driver.stream_id,
+        driver.workspace_id,
+        driver.user_id,
         client_id=driver.client_id,
-        session_key="",
-        upstream_version=0,
         mode="control",
-        seen=None,
         driven_epoch=driver.epoch,
         has_let_go=False,
-        input_age=None,
-        pointer=None,
     )
     return replace(asked, **more)
 
@@ -214,13 +209,13 @@ def look(asked: Question) -> Any:
 
 
 def test_a_pass_finds_that_who_drives_may_go_on(first: Driver) -> None:
-    verdict = look(question(first))
+    verdict = look(question_of(first))
     assert (verdict.may_drive, verdict.claims) == (True, None)
 
 
 def test_a_pass_finds_who_has_yet_to_claim(desk: Workspace, operator: User) -> None:
     driver = taken(desk, operator)
-    verdict = look(question(driver, driven_epoch=None, has_let_go=True))
+    verdict = look(question_of(driver, driven_epoch=None, has_let_go=True))
     assert (verdict.may_drive, verdict.claims) == (False, driver)
 
 
@@ -228,17 +223,17 @@ def test_a_row_that_another_process_has_adopted_gives_no_leave_to_drive(first: D
     be_silent(first, 60)
     adopted = driving.adopt(first.stream_id, OTHER_PROCESS)
     assert adopted is not None
-    assert not look(question(first)).may_drive
+    assert not look(question_of(first)).may_drive
     assert row(first).process == driving.sweeper(OTHER_PROCESS), "while its keys are released"
     driving.finish(adopted, OTHER_PROCESS)
-    verdict = look(question(first))
+    verdict = look(question_of(first))
     assert (verdict.end, verdict.may_drive, verdict.claims) == (None, False, first)
     assert driving.claim(first, PROCESS) == GRANTED, "then it is ours again"
 
 
 def test_a_pass_stamps_a_row_before_it_relies_on_it(first: Driver, settings: Any) -> None:
     be_silent(first, settings.DISPLAY.fence_seconds + 5, PROCESS)
-    assert look(question(first)).may_drive
+    assert look(question_of(first)).may_drive
     assert driving.adopt(first.stream_id, OTHER_PROCESS) is None
 
 
@@ -247,12 +242,12 @@ def test_others_may_drive_once_a_stream_has_shut_its_gate_and_let_go(
     has_let_go: bool, first: Driver, desk: Workspace
 ) -> None:
     leases.force_release(desk, by="Root", note="enough")
-    look(question(first, has_let_go=has_let_go))
+    look(question_of(first, has_let_go=has_let_go))
     assert (row(first).driving_epoch is None) == has_let_go
 
 
 def test_a_gate_that_a_notice_has_shut_for_a_moment_is_no_letting_go(first: Driver) -> None:
-    look(question(first, has_let_go=True))
+    look(question_of(first, has_let_go=True))
     assert row(first).driving_epoch == 1
 
 
@@ -260,14 +255,14 @@ def test_a_stream_that_a_newer_one_replaces_lets_go_although_the_lease_is_its_ow
     first: Driver, desk: Workspace, operator: User
 ) -> None:
     open_stream(desk, operator)
-    verdict = look(question(first, has_let_go=True))
+    verdict = look(question_of(first, has_let_go=True))
     assert verdict.end is not None
     assert row(first).driving_epoch is None
 
 
 def test_a_pass_notes_where_the_pointer_is(first: Driver) -> None:
-    look(question(first, pointer=(12, 34, 1)))
-    look(question(first, pointer=None))
+    look(question_of(first, pointer=(12, 34, 1)))
+    look(question_of(first, pointer=None))
     noted = row(first)
     assert (noted.pointer_x, noted.pointer_y, noted.pointer_buttons) == (12, 34, 1)
 

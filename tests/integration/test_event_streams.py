@@ -32,14 +32,6 @@ def _close_streams() -> Iterator[None]:
     StreamClient.close_all()
 
 
-@pytest.fixture(scope="module")
-def password_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A password that the fake desktops do not ask for."""
-    file = tmp_path_factory.mktemp("secret") / "password"
-    file.write_text("secret")
-    return file
-
-
 @pytest.fixture(scope="module", params=["uvicorn", "daphne"])
 def server(
     request: pytest.FixtureRequest,

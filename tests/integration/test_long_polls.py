@@ -29,12 +29,14 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def server(
-    kind: str, tmp_path_factory: pytest.TempPathFactory, databases: Databases
+    kind: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    databases: Databases,
+    password_file: Path,
 ) -> Iterator[LiveServer]:
     directory = tmp_path_factory.mktemp("server")
     server = LiveServer(directory, databases.fresh().url, DISPLAY_LEASE_SECONDS=LEASE_SECONDS)
-    (directory / "password").write_text("secret")
-    server.populate({"desk": "tcp://127.0.0.1:9"}, directory / "password")
+    server.populate({"desk": "tcp://127.0.0.1:9"}, password_file)
     yield server.start(kind)
     server.stop()
 

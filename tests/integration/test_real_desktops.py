@@ -22,21 +22,6 @@ NOTHING = {"keys": [], "buttons": []}
 
 
 @pytest.fixture(scope="module")
-def xvnc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Xvnc]:
-    xvnc = Xvnc(tmp_path_factory.mktemp("xvnc"))
-    yield xvnc.wait()
-    xvnc.stop()
-
-
-@pytest.fixture(scope="module")
-def own_desktop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveDesktop]:
-    """A desktop to hang, which nobody else looks at."""
-    desktop = LiveDesktop(tmp_path_factory.mktemp("own-desktop"), "Own").wait()
-    yield desktop
-    desktop.stop()
-
-
-@pytest.fixture(scope="module")
 def server(
     tmp_path_factory: pytest.TempPathFactory,
     databases: Databases,

@@ -28,21 +28,6 @@ SLUGS = ["x11vnc", "websockify", "tigervnc"]
 
 
 @pytest.fixture(scope="module")
-def own_desktop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveDesktop]:
-    """A desktop to be painted all over, which nobody else looks at."""
-    desktop = LiveDesktop(tmp_path_factory.mktemp("own-desktop"), "Own").wait()
-    yield desktop
-    desktop.stop()
-
-
-@pytest.fixture(scope="module")
-def xvnc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Xvnc]:
-    xvnc = Xvnc(tmp_path_factory.mktemp("xvnc"))
-    yield xvnc.wait()
-    xvnc.stop()
-
-
-@pytest.fixture(scope="module")
 def link(own_desktop: LiveDesktop) -> Iterator[TcpProxy]:
     """Counts who dials the desktop."""
     with TcpProxy(own_desktop.vnc_port) as link:

@@ -13,8 +13,16 @@ from django.db.models.functions import Now
 
 from controlplane import handovers, leases
 from controlplane.models import ControlRequest, DisplayStream, Workspace
-from controlplane.verdicts import Cause, Question, Seen, examine
-from tests.integration.people import OTHER_TAB, THIS_TAB, Browser, open_stream, tab, view_of
+from controlplane.verdicts import Cause, Seen, examine
+from tests.integration.people import (
+    OTHER_TAB,
+    THIS_TAB,
+    Browser,
+    open_stream,
+    question,
+    tab,
+    view_of,
+)
 
 CONTROL = "/api/workspaces/desk/display/control"
 
@@ -51,21 +59,15 @@ def test_the_tab_that_has_asked_is_told_apart_from_others_and_from_other_people(
 
 def cause_for(stream: DisplayStream, seen: Seen) -> Cause:
     """Return why this stream is told what has changed since it saw ``seen``."""
-    question = Question(
-        stream_id=stream.pk,
-        workspace_id=stream.workspace_id,
-        user_id=stream.user_id,
+    asked = question(
+        stream.pk,
+        stream.workspace_id,
+        stream.user_id,
         client_id=stream.client_id,
-        session_key="",
         upstream_version=stream.workspace.upstream_version,
-        mode="observe",
         seen=seen,
-        driven_epoch=None,
-        has_let_go=True,
-        input_age=None,
-        pointer=None,
     )
-    return examine([question], False)[question].cause
+    return examine([asked], False)[asked].cause
 
 
 @pytest.fixture

@@ -32,14 +32,6 @@ def desk() -> Iterator[FakeVnc]:
     desk.stop()
 
 
-@pytest.fixture(scope="module")
-def password_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the desktop does not ask for."""
-    file = tmp_path_factory.mktemp("secrets") / "password"
-    file.write_text("secret\n")
-    return file
-
-
 @pytest.fixture(scope="module", params=["uvicorn", "daphne"])
 def server(
     request: pytest.FixtureRequest,

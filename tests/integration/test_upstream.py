@@ -23,14 +23,6 @@ from tests.support.vnc_server import FakeVnc
 from tests.support.websockify import Websockify, make_certificate
 from tests.support.xvnc import Xvnc
 
-
-@pytest.fixture(scope="module")
-def xvnc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Xvnc]:
-    xvnc = Xvnc(tmp_path_factory.mktemp("xvnc"))
-    yield xvnc.wait()
-    xvnc.stop()
-
-
 Dial = Callable[..., Awaitable[tuple[upstream.Upstream, ServerInit]]]
 StartWebsockify = Callable[..., Websockify]
 

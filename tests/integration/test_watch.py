@@ -34,6 +34,7 @@ from tests.integration.people import (
     let_expire,
     open_stream,
     person,
+    question,
     tab,
     transitions,
     view_of,
@@ -45,19 +46,13 @@ from tests.support.timing import await_until, limit
 def question_of(workspace: Workspace, browser: Browser, client_id: str = THIS_TAB) -> Question:
     """Open a stream, and return what it asks at first."""
     user = User.objects.get(pk=browser.client.session["_auth_user_id"])
-    return Question(
-        stream_id=open_stream(workspace, user, client_id).pk,
-        workspace_id=workspace.pk,
-        user_id=user.pk,
+    return question(
+        open_stream(workspace, user, client_id).pk,
+        workspace.pk,
+        user.pk,
         client_id=client_id,
         session_key=browser.session_key,
         upstream_version=workspace.upstream_version,
-        mode="observe",
-        seen=None,
-        driven_epoch=None,
-        has_let_go=True,
-        input_age=None,
-        pointer=None,
     )
 
 
@@ -460,20 +455,7 @@ class FakeStream:
         self.seat = (workspace_id, 1, f"tab-{id(self)}")
 
     def question(self) -> Question:
-        return Question(
-            stream_id=id(self),
-            workspace_id=self.workspace_id,
-            user_id=1,
-            client_id=THIS_TAB,
-            session_key="",
-            upstream_version=0,
-            mode="observe",
-            seen=None,
-            driven_epoch=None,
-            has_let_go=True,
-            input_age=None,
-            pointer=None,
-        )
+        return question(id(self), self.workspace_id, user_id=1)
 
     def answer(self, verdict: Verdict, started: float) -> None:
         self.answers.append(verdict)

@@ -13,6 +13,7 @@ MARGIN = 10
 POLL_SECONDS = 0.01
 
 T = TypeVar("T")
+What = str | Callable[[], str]  # what is waited for; a function says it as it stands at the end
 
 
 def limit(expected: float) -> float:
@@ -20,7 +21,7 @@ def limit(expected: float) -> float:
     return expected * MARGIN * FACTOR
 
 
-def wait_until(condition: Callable[[], T], what: str, expected: float = 1) -> T:
+def wait_until(condition: Callable[[], T], what: What, expected: float = 1) -> T:
     """Return the first true value of ``condition``; AssertionError naming ``what`` if none comes.
 
     For facts that can only be looked at (a file, a picture, another process); what announces
@@ -34,7 +35,7 @@ def wait_until(condition: Callable[[], T], what: str, expected: float = 1) -> T:
     return value
 
 
-async def await_until(condition: Callable[[], T], what: str, expected: float = 1) -> T:
+async def await_until(condition: Callable[[], T], what: What, expected: float = 1) -> T:
     """Do the same without blocking the event loop."""
     deadline = time.monotonic() + limit(expected)
     while not (value := condition()):
@@ -44,5 +45,6 @@ async def await_until(condition: Callable[[], T], what: str, expected: float = 1
     return value
 
 
-def _too_late(what: str, expected: float, value: object) -> str:
-    return f"waited {limit(expected):g} s in vain: {what} (last seen: {value!r})"
+def _too_late(what: What, expected: float, value: object) -> str:
+    words = what if isinstance(what, str) else what()
+    return f"waited {limit(expected):g} s in vain: {words} (last seen: {value!r})"
