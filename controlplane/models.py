@@ -666,6 +666,9 @@ class Webhook(models.Model):
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     created_by = models.CharField(max_length=301, blank=True, default="", editable=False)
+    # How many of its deliveries there have ever been: the rows of most are gone, and many.
+    delivered = models.PositiveBigIntegerField(default=0, db_default=0, editable=False)
+    given_up = models.PositiveBigIntegerField(default=0, db_default=0, editable=False)
 
     class Meta:
         ordering = ["name"]

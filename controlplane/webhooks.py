@@ -21,7 +21,7 @@ from typing import Any, cast
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 
 from controlplane.dbthreads import DatabaseThreads
@@ -182,13 +182,18 @@ def settle(delivery: WebhookDelivery, outcome: Outcome) -> None:
         "last_error": outcome.error[:MAX_ERROR_LENGTH],
     }
     if not outcome.error:
-        values["delivered_at"] = Now()
+        values["delivered_at"], total = Now(), "delivered"
     elif is_last_try(delivery):
-        values["failed_at"] = Now()
+        values["failed_at"], total = Now(), "given_up"
     else:
-        values["next_try_at"] = Now() + timedelta(seconds=pause_after(delivery.attempts))
+        pause = timedelta(seconds=pause_after(delivery.attempts))
+        values["next_try_at"], total = Now() + pause, ""
     own = WebhookDelivery.objects.filter(pk=delivery.pk, attempts=delivery.attempts)
-    if own.update(**values):
+    with transaction.atomic():
+        is_ours = own.update(**values)
+        if is_ours and total:
+            Webhook.objects.filter(pk=delivery.webhook_id).update(**{total: F(total) + 1})
+    if is_ours:
         _tell(delivery, outcome)
 
 

@@ -35,6 +35,13 @@ class WebhookAdmin(TakesRowsAlong, MakesSecrets):
         """Who made it, and when."""
         return self.known if obj else ()
 
+    def save_model(self, request: HttpRequest, obj: Webhook, form: Any, change: bool) -> None:
+        """Write no more than was changed: its deliveries are being counted meanwhile."""
+        if change:
+            obj.save(update_fields=form.changed_data)
+        else:
+            super().save_model(request, obj, form, change)
+
 
 class _StateFilter(admin.SimpleListFilter):
     title = "state"

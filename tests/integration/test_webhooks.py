@@ -67,6 +67,12 @@ def waiting() -> list[str]:
     return [each.event.what for each in rows.select_related("event")]
 
 
+def ends(hook: Webhook) -> tuple[int, int]:
+    """Return how many of its deliveries came to a good end, and how many were given up."""
+    hook.refresh_from_db()
+    return hook.delivered, hook.given_up
+
+
 def put_off() -> None:
     """Have everything that waits be due."""
     WebhookDelivery.objects.update(next_try_at=Now() - timedelta(seconds=1))
@@ -174,6 +180,7 @@ def test_a_lane_is_taken_in_order_and_by_one_at_a_time(
     settle(second, Outcome(200))
     assert take(lane) is None
     assert waiting() == []
+    assert ends(hook) == (2, 0)
 
 
 def test_what_comes_later_waits_for_what_has_failed(
@@ -202,8 +209,10 @@ def test_what_another_has_begun_since_is_not_written_over(
     assert isinstance(quick, WebhookDelivery)
     settle(slow, Outcome(error="too late"))
     assert WebhookDelivery.objects.get().last_error == ""
+    assert ends(hook) == (0, 0)
     settle(quick, Outcome(200))
     assert waiting() == []
+    assert ends(hook) == (1, 0)
 
 
 def test_the_pauses_grow_to_an_hour() -> None:
@@ -222,6 +231,7 @@ def test_what_fails_for_a_day_is_given_up_and_skipped_and_said(
     settle(first, Outcome(500, "it answered 500"))
     assert waiting() == ["released"]
     assert WebhookDelivery.objects.get(pk=first.pk).failed_at is not None
+    assert ends(hook) == (0, 1)
     assert (
         f"Platform: event {first.event_id} is given up and skipped: it answered 500" in caplog.text
     )

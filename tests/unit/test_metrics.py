@@ -23,7 +23,8 @@ FACTS = Facts(
     held={"user": 1, "agent": 2},
     parked=3,
     closed=4,
-    deliveries={"waiting": 5, "delivered": 6, "given_up": 7},
+    deliveries=[("Platform", 6, 7)],
+    waiting=5,
     longest_wait=8.5,
 )
 
@@ -49,7 +50,8 @@ def read() -> list[tuple[str, ...]]:
     for each in DatabaseMetrics(FACTS).collect():
         labels = {label: None for sample in each.samples for label in sample.labels}
         of = "node" if each.name == "desktopctl_database_up" else "all"
-        rows.append((each.name, each.type, ", ".join(labels), of, each.documentation))
+        name = f"{each.name}{'_total' if each.type == 'counter' else ''}"
+        rows.append((name, each.type, ", ".join(labels), of, each.documentation))
     return rows
 
 
