@@ -132,6 +132,22 @@ def test_commands_run_as_the_server_does() -> None:
         assert word.replace(f"{ROOT}/", INSTALLED) in script
 
 
+def test_without_the_servers_environment_no_command_runs(tmp_path: Path) -> None:
+    script = (ROOT / "deploy/systemd/manage").read_text()
+    [run] = re.findall(r"^readonly run='(.*?)'$", script, re.MULTILINE | re.DOTALL)
+    python, manage_py, *_ = SERVER.argv
+    run = run.replace(SERVER["EnvironmentFile"], str(tmp_path / "missing"))
+    run = run.replace(INSTALLED, f"{ROOT}/").replace(python, "echo")
+    assert manage_py in run
+    shell = ["bash", "-c", run, "manage", "check"]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "missing" in done.stderr
+    (tmp_path / "missing").touch()
+    done = subprocess.run(shell, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{ROOT / manage_py} check\n"
+
+
 def test_the_worker_has_time_to_hear_the_last_answer() -> None:
     assert WEBHOOKS.argv[-1] == "deliver_webhooks"
     assert int(WEBHOOKS["TimeoutStopSec"]) > webhooks.POST_SECONDS
