@@ -67,7 +67,7 @@ chaos: setup
 # Downloads what the document says; `make test` walks the same path without. Ports 80, 443, 5432, 5901, 6379,
 # 8000 and 8001 have to be free, for it has the network of this machine.
 newcomer: setup
-	NEWCOMER=from-nothing $(PYTHON_TOOL) pytest -s tests/newcomer $(ARGS)
+	NEWCOMER=from-nothing $(PYTHON_TOOL) pytest tests/newcomer $(ARGS)
 
 # The page in each of its states, then, with `make run` going on in another terminal, the rest.
 screenshots: setup

@@ -1,9 +1,9 @@
 """Walks the path of docs/deploy.md. Runs on the newcomer's machine, as its first process.
 
 What the path takes for granted is made first: a name that leads here, a repository to clone. Then
-one shell does all that the document says, at a terminal, where its questions are answered. Without
-``--from-nothing``, nothing is downloaded: packages have to be there, and so has what `make install`
-would install, which is lent by our own tree.
+one shell does all that the document says, at a terminal, where its questions are answered. With
+``--from-nothing``, the upgrade is walked, too. Otherwise nothing is downloaded: packages have to be
+there, and so has what `make install` would install, which is lent by our own tree.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ def main() -> int:
     prepare(from_nothing=from_nothing)
     yours = {"repository": str(REPOSITORY), "name": NAME}
     before = {} if from_nothing else {"make install": "lend"}
+    text = path.script(path.sections(upgrade=from_nothing), yours, before, list(STEPS))
     script = Path("/tmp/path.sh")
-    script.write_text(_PROLOGUE + path.script(yours, before, list(STEPS)) + "\nstep 'The end'\n")
+    script.write_text(_PROLOGUE + text + "\nstep 'The end'\n")
     return at_a_terminal(["bash", str(script)])
 
 
