@@ -86,12 +86,11 @@ def get_control(
 @router.post(f"{_PATH}/control/acquire", response={200: schemas.Acquired, **CONFLICTS})
 def acquire(request: HttpRequest, slug: str, body: schemas.AcquireBody) -> Json:
     """Take control, or renew it where the body names the epoch."""
-    workspace, can = find(request, slug)
+    workspace, viewer = _enter(request, slug, body.client_id)
     kind = kind_of(request)
     if body.controller not in {None, kind}:
         raise Forbidden("wrong_controller", _KINDS[kind])
     ttl = _ttl(body.ttl_seconds)
-    viewer = Viewer(user_of(request), body.client_id, can)
     holder = holder_of(request, body.client_id)
     with _telling_refusals(workspace, viewer):
         leases.acquire(workspace, holder, ttl=ttl, epoch=body.epoch, move=body.move)
@@ -106,8 +105,7 @@ def acquire(request: HttpRequest, slug: str, body: schemas.AcquireBody) -> Json:
 @router.post(f"{_PATH}/control/release", response={200: schemas.Control, **CONFLICTS})
 def release(request: HttpRequest, slug: str, body: schemas.ReleaseBody) -> Json:
     """Give control back. With ``force``, end somebody else's control and say why."""
-    workspace, can = find(request, slug)
-    viewer = Viewer(user_of(request), body.client_id, can)
+    workspace, viewer = _enter(request, slug, body.client_id)
     if body.close and not body.force:
         raise InvalidRequest("close", "only together with “force”")
     if body.outcome and body.force:
@@ -143,9 +141,8 @@ def _force_release(
 @router.post(f"{_PATH}/control/open", response={200: schemas.Control, **FAILURES})
 def open_control(request: HttpRequest, slug: str, body: schemas.OpenBody) -> Json:
     """Let a closed workspace be controlled again."""
-    workspace, can = find(request, slug)
-    viewer = Viewer(user_of(request), body.client_id, can)
-    if not can.force:
+    workspace, viewer = _enter(request, slug, body.client_id)
+    if not viewer.can.force:
         raise Forbidden("forbidden", "Only managers may open a workspace again.")
     leases.open_again(workspace, by=access.display_name(viewer.user), ip=ip_of(request))
     return control_of(workspace, viewer)
@@ -154,9 +151,8 @@ def open_control(request: HttpRequest, slug: str, body: schemas.OpenBody) -> Jso
 @router.post(f"{_PATH}/control/free", response={200: schemas.Control, **FAILURES})
 def free(request: HttpRequest, slug: str, body: schemas.FreeBody) -> Json:
     """Let agents have a parked workspace, without handing anything back."""
-    workspace, can = find(request, slug)
-    viewer = Viewer(user_of(request), body.client_id, can)
-    if not can.force:
+    workspace, viewer = _enter(request, slug, body.client_id)
+    if not viewer.can.force:
         raise Forbidden("forbidden", "Only managers may free a parked workspace.")
     leases.free(workspace, by=access.display_name(viewer.user), ip=ip_of(request))
     return control_of(workspace, viewer)
@@ -165,8 +161,8 @@ def free(request: HttpRequest, slug: str, body: schemas.FreeBody) -> Json:
 @router.post(f"{_PATH}/control/keep", response={200: schemas.Control, **CONFLICTS})
 def keep(request: HttpRequest, slug: str, body: schemas.KeepBody) -> Json:
     """Keep control although it is about to end by a limit: the limits count anew."""
-    workspace, can = find(request, slug)
-    viewer, ttl = Viewer(user_of(request), body.client_id, can), _ttl(body.ttl_seconds)
+    workspace, viewer = _enter(request, slug, body.client_id)
+    ttl = _ttl(body.ttl_seconds)
     with _telling_refusals(workspace, viewer):
         leases.keep(workspace, holder_of(request, body.client_id), epoch=body.epoch, ttl=ttl)
     return control_of(workspace, viewer)
@@ -175,9 +171,8 @@ def keep(request: HttpRequest, slug: str, body: schemas.KeepBody) -> Json:
 @router.post(f"{_PATH}/control/hide", response={200: schemas.Control, **CONFLICTS})
 def hide(request: HttpRequest, slug: str, body: schemas.HideBody) -> Json:
     """Hide the desktop from everybody else until control ends, or show it again."""
-    workspace, can = find(request, slug)
+    workspace, viewer = _enter(request, slug, body.client_id)
     _check_kind(request, Controller.USER, "Only people hide a desktop: agents are watched.")
-    viewer = Viewer(user_of(request), body.client_id, can)
     with _telling_refusals(workspace, viewer):
         leases.hide(
             workspace,
@@ -192,11 +187,10 @@ def hide(request: HttpRequest, slug: str, body: schemas.HideBody) -> Json:
 @router.post(f"{_PATH}/control/request", response={200: schemas.Control, **CONFLICTS})
 def ask(request: HttpRequest, slug: str, body: schemas.RequestBody) -> Json:
     """Ask the holder for control; asking again changes the message."""
-    workspace, can = find(request, slug)
+    workspace, viewer = _enter(request, slug, body.client_id)
     _check_kind(request, Controller.USER, "Only people ask for control; an agent takes turns.")
-    if not can.control:
+    if not viewer.can.control:
         raise _only_watches()
-    viewer = Viewer(user_of(request), body.client_id, can)
     with _telling_refusals(workspace, viewer):
         handovers.ask(workspace, holder_of(request, body.client_id), body.message.strip())
     return control_of(workspace, viewer)
@@ -205,16 +199,15 @@ def ask(request: HttpRequest, slug: str, body: schemas.RequestBody) -> Json:
 @router.post(f"{_PATH}/control/request/withdraw", response={200: schemas.Control, **FAILURES})
 def withdraw(request: HttpRequest, slug: str, body: schemas.WithdrawBody) -> Json:
     """Take one's own request back; harmless where there is none."""
-    workspace, can = find(request, slug)
+    workspace, viewer = _enter(request, slug, body.client_id)
     handovers.withdraw(workspace, user_of(request), body.client_id)
-    return control_of(workspace, Viewer(user_of(request), body.client_id, can))
+    return control_of(workspace, viewer)
 
 
 @router.post(f"{_PATH}/control/request/answer", response={200: schemas.Control, **CONFLICTS})
 def answer(request: HttpRequest, slug: str, body: schemas.AnswerBody) -> Json:
     """Hand control over to who has asked, or keep it."""
-    workspace, can = find(request, slug)
-    viewer = Viewer(user_of(request), body.client_id, can)
+    workspace, viewer = _enter(request, slug, body.client_id)
     with _telling_refusals(workspace, viewer):
         handovers.answer(
             workspace,
@@ -231,11 +224,10 @@ def answer(request: HttpRequest, slug: str, body: schemas.AnswerBody) -> Json:
 @router.post(f"{_PATH}/control/request-human", response={200: schemas.Control, **CONFLICTS})
 def request_human(request: HttpRequest, slug: str, body: schemas.HelpBody) -> Json:
     """Ask for a person, who is told why. It waits for nobody, and ends nobody's control."""
-    workspace, can = find(request, slug)
+    workspace, viewer = _enter(request, slug, body.client_id)
     _check_kind(request, Controller.AGENT, "Only agents ask for a person.")
     if not body.reason.strip():
         raise InvalidRequest("reason", "say in a few words what a person is needed for")
-    viewer = Viewer(user_of(request), body.client_id, can)
     with _telling_refusals(workspace, viewer):
         leases.ask_for_help(workspace, holder_of(request, body.client_id), body.reason.strip())
     return control_of(workspace, viewer)
@@ -246,9 +238,8 @@ def request_human(request: HttpRequest, slug: str, body: schemas.HelpBody) -> Js
 )
 def withdraw_request_human(request: HttpRequest, slug: str, body: schemas.WithdrawBody) -> Json:
     """Need no person any more; harmless where this agent has not asked."""
-    workspace, can = find(request, slug)
+    workspace, viewer = _enter(request, slug, body.client_id)
     _check_kind(request, Controller.AGENT, "Only agents ask for a person.")
-    viewer = Viewer(user_of(request), body.client_id, can)
     leases.withdraw_help(workspace, holder_of(request, body.client_id))
     return control_of(workspace, viewer)
 
@@ -261,6 +252,12 @@ def open_session(request: HttpRequest, slug: str, body: schemas.SessionBody) -> 
 
 
 # --- Shared steps ---------------------------------------------------------------------------------
+def _enter(request: HttpRequest, slug: str, client_id: str) -> tuple[Workspace, Viewer]:
+    """Return the workspace, and who asks about it; raise WorkspaceNotFound as ``find`` does."""
+    workspace, can = find(request, slug)
+    return workspace, Viewer(user_of(request), client_id, can)
+
+
 def control_of(workspace: Workspace, viewer: Viewer) -> Json:
     """Return Control as ``viewer`` may see it, read now."""
     return presenters.control(view_of(workspace), viewer)
