@@ -116,7 +116,7 @@ class Pulse:
 
 
 class Bridge:
-    """Carries one stream. It is its upstream's Receiver; the consumer feeds and drains it.
+    """Carries one stream. It is its upstream's Receiver; streams.py feeds and drains it.
 
     ``notify`` is given text for the page (pings, ``clipboard_too_large``, ``clipboard_refused``),
     ``fail`` what must end the stream although its tasks are stuck; neither may block.

@@ -1,7 +1,7 @@
 """What each process counts, for Prometheus; docs/observability.md explains every metric.
 
 Nothing is counted on the way of the bytes: streams count in plain integers, which are added up
-every two seconds (``consumers.py``).
+every two seconds (``streams.py``).
 
 Where ``serve`` runs several workers, each keeps its numbers in files of a directory that it makes
 (``shared_by_workers``), and whoever is asked adds them up: Prometheus cannot choose whom it asks.

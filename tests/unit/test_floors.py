@@ -57,7 +57,7 @@ FLOORS = (
     # 4: HTTP and websockets in
     (
         *("middleware", "origins", "longpoll", "schemas", "api", "views"),
-        *("displaysocket", "admissions", "consumers"),
+        *("displaysocket", "admissions", "streams", "consumers"),
     ),
     # 5: thin: parse, call a service, print
     ("admin", "urls", "routing", "management", "checks", "signals", "apps"),

@@ -17,7 +17,7 @@ import yaml
 from django.core.management import load_command_class
 from django.urls import resolve, reverse
 
-from controlplane import consumers, feed, longpoll, webhooks
+from controlplane import feed, longpoll, streams, webhooks
 from controlplane.management.commands import serve
 from tests.support.dockerfile import Dockerfile
 from tests.support.processes import ROOT
@@ -145,9 +145,9 @@ def test_a_broker_or_database_that_is_away_neither_restarts_a_node_nor_takes_it_
 # --- Its end --------------------------------------------------------------------------------------
 def test_a_node_has_time_to_drain() -> None:
     drain = container_of(SERVER)["lifecycle"]["preStop"]["sleep"]["seconds"]
-    streams = serve.SHUTDOWN_SECONDS + consumers.CLEAN_UP_SECONDS
+    ending = serve.SHUTDOWN_SECONDS + streams.CLEAN_UP_SECONDS
     others = longpoll.END_SECONDS + feed.END_SECONDS
-    assert pod_of(SERVER)["terminationGracePeriodSeconds"] > drain + streams + others
+    assert pod_of(SERVER)["terminationGracePeriodSeconds"] > drain + ending + others
 
 
 def test_the_worker_has_time_to_hear_the_last_answer() -> None:

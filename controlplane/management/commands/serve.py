@@ -21,8 +21,8 @@ from twisted.internet import reactor  # after daphne.server, which chooses async
 from twisted.internet.defer import Deferred
 
 from controlplane import feed, longpoll, metrics
-from controlplane.consumers import open_streams
 from controlplane.management.commands import _starting, _uvicorn
+from controlplane.streams import open_streams
 
 APPLICATION = "desktopctl.asgi:application"
 PING_SECONDS = 20

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from controlplane.consumers import Stream
 from controlplane.gate import Gate
+from controlplane.streams import Stream
 from controlplane.verdicts import Verdict
 
 
