@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readFile, readdir } from "node:fs/promises";
 import test from "node:test";
 
 const ROOT = new URL("../../", import.meta.url);
@@ -35,4 +35,17 @@ test("until a desktop is shown, the page's own scripts have 60 KiB at most, as t
   const sizes = await Promise.all(names.map((name) => readFile(new URL(`static/controlplane/${name}`, ROOT))));
   const total = sizes.reduce((sum, { byteLength }) => sum + byteLength, 0);
   assert.ok(total <= 60 * 1024, `${total} bytes`);
+});
+
+test("what a script exports is used by another, or by a test", async () => {
+  const folders = ["static/controlplane/", "tests/js/"];
+  const read = async (/** @type {string} */ folder) => {
+    const names = (await readdir(new URL(folder, ROOT))).filter((name) => name.endsWith(".js"));
+    return Promise.all(names.map((name) => readFile(new URL(folder + name, ROOT), "utf8")));
+  };
+  const scripts = (await Promise.all(folders.map(read))).flat();
+  const exported = scripts.flatMap((script) => [...script.matchAll(/^export (?:async )?(?:class|const|function) (\w+)/gm)].map(([, name]) => name));
+  assert.ok(exported.length > 50);
+  const unused = exported.filter((name) => scripts.filter((script) => new RegExp(`\\b${name}\\b`).test(script)).length < 2);
+  assert.deepEqual(unused, []);
 });

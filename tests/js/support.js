@@ -215,7 +215,7 @@ export const noNetwork = async () => {
   throw new TypeError("Failed to fetch");
 };
 
-export class FakeSocket extends EventTarget {
+class FakeSocket extends EventTarget {
   readyState = 0;
   protocol = "";
   binaryType = "blob";
@@ -275,7 +275,7 @@ export class FakeSocket extends EventTarget {
 }
 
 /** noVNC, as far as the display sees it: it calls every end clean. */
-export class FakeRfb extends EventTarget {
+class FakeRfb extends EventTarget {
   viewOnly = false;
   scaleViewport = false;
   resizeSession = true;

@@ -55,7 +55,7 @@ export const OWN = { ...OLIVES, yours: true, this_client: true };
 export const IN_8_S = "2026-03-01T14:00:08Z";
 
 /** @type {DisplayView} */
-export const LIVE = {
+const LIVE = {
   state: "live",
   attempt: 0,
   waiting: false,
