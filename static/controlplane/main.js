@@ -1,5 +1,6 @@
 import { Api } from "./api.js";
 import { Display } from "./display.js";
+import { connect } from "./emitter.js";
 import { Identity } from "./identity.js";
 import { Lease } from "./lease.js";
 import { pass } from "./pass.js";
@@ -72,8 +73,8 @@ let tools = null;
 /** @type {Promise<import("./tools.js").Tools | null> | null} */
 let loading = null;
 
-/** What a person or the server does → which part is told. @type {[EventTarget, string, (detail: any) => void][]} */
-const wires = [
+// What a person or the server does → which part is told.
+connect([
   [ui, "take", () => lease.take()],
   [ui, "move", () => lease.take({ move: true })],
   [ui, "release", () => lease.release()],
@@ -99,10 +100,7 @@ const wires = [
   [display, "frozen", ({ at }) => ((frozenAt = at), ui.freeze(), refresh())],
   [display, "live", () => (ui.thaw(), regainFocus(), loadNews(), (relitAt = frozenAt && now()))],
   [display, "clipboard", ({ text }) => (copied = text)],
-];
-for (const [target, type, act] of wires) {
-  target.addEventListener(type, (event) => act(/** @type {CustomEvent} */ (event).detail));
-}
+]);
 
 /** Whether somebody has chosen here how pictures are shown. */
 function hasLook() {

@@ -1,4 +1,5 @@
 import { Clipboard } from "./clipboard.js";
+import { connect } from "./emitter.js";
 import { gettext } from "./gettext.js";
 import { Panels } from "./panels.js";
 
@@ -35,8 +36,7 @@ export class Tools {
       write: writeText,
       timers,
     }));
-    /** @type {[EventTarget, string, (detail: any) => void][]} */
-    const wires = [
+    connect([
       [panels, "keys", ({ keysyms }) => type(display, keysyms)],
       [panels, "combo", ({ keysyms }) => press(display, keysyms)],
       [panels, "hold", ({ keysym, down }) => display.key(keysym, down)],
@@ -54,10 +54,7 @@ export class Tools {
       [clipboard, "say", ({ sentence }) => panels.say(sentence)],
       [display, "clipboard", ({ text }) => clipboard.fromDesktop(text)],
       [display, "unpasted", ({ type }) => clipboard.refused(type)],
-    ];
-    for (const [target, type, act] of wires) {
-      target.addEventListener(type, (event) => act(/** @type {CustomEvent} */ (event).detail));
-    }
+    ]);
     display.show(look);
     if (with_.copied) clipboard.fromDesktop(with_.copied);
   }

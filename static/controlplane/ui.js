@@ -52,7 +52,7 @@ export class Ui extends Emitter {
     get("status").title = status;
     get("call").hidden = !asks;
     get("leave").hidden = !driving;
-    this.#press("hide", hides);
+    button("hide").setAttribute("aria-pressed", hides);
     if (driving) this.screen.tabIndex = 0;
     else this.screen.removeAttribute("tabindex");
     if (!driving && this.screen.contains(document.activeElement)) this.#root.focus();
@@ -106,11 +106,6 @@ export class Ui extends Emitter {
     // The second click of a double click on "Take control" would hit "Release control".
     if (!act || (act === "release" && event.detail > 1)) return;
     this.emit(act);
-  }
-
-  /** @param {string} name @param {boolean} isPressed */
-  #press(name, isPressed) {
-    button(name).setAttribute("aria-pressed", isPressed);
   }
 
   /** @param {KeyboardEvent} event */
