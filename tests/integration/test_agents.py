@@ -308,6 +308,13 @@ def test_what_ends_in_the_moment_in_which_it_began_is_parked(scene: Scene) -> No
     assert scene.control()["parked"]
 
 
+def test_what_an_older_server_has_left_behind_parks_nothing(scene: Scene) -> None:
+    scene.person_let_it_lapse()
+    leases.end_overdue(scene.desk)
+    DisplayControlLease.objects.update(acquired_at=F("parked_at") + timedelta(milliseconds=1))
+    assert scene.control()["parked"] is None
+
+
 def test_a_parking_ends_in_the_moment_in_which_its_time_is_up(scene: Scene) -> None:
     Workspace.objects.filter(pk=scene.desk.pk).update(parked_seconds=60)
     scene.person_let_it_lapse()
