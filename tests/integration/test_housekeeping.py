@@ -116,6 +116,17 @@ def test_input_that_may_not_have_been_told_of_yet_counts(
     assert_held_by(limited, tab(operator), epoch=1)
 
 
+def test_all_input_is_known_from_the_moment_of_a_poll_on_or_once_the_process_is_silent(
+    limited: Workspace, operator: User, settings: Any
+) -> None:
+    stream = open_stream(limited, operator)
+    polled, instant = stream.stamped_at, timedelta(microseconds=1)
+    silent = polled + timedelta(seconds=settings.DISPLAY.fence_seconds)
+    assert leases.has_reported_since(stream, polled, polled)
+    assert not leases.has_reported_since(stream, polled + instant, silent)
+    assert leases.has_reported_since(stream, polled + instant, silent + instant)
+
+
 # --- The longest hold -----------------------------------------------------------------------------
 def test_no_lease_is_extended_beyond_the_longest_hold(limited: Workspace, operator: User) -> None:
     open_stream(limited, operator)
