@@ -391,6 +391,13 @@ def test_nobody_hands_back_while_another_has_control(scene: Scene) -> None:
     assert scene.control()["controlled_by"] == "Olive Operator"
 
 
+def test_who_may_not_control_hands_no_parked_desktop_back(scene: Scene, observer: User) -> None:
+    scene.person_let_it_lapse()
+    with pytest.raises(leases.NotPermitted):
+        leases.hand_back(scene.desk, tab(observer), HandBack.DONE)
+    assert scene.control()["parked"]
+
+
 def test_without_an_agent_there_is_nothing_to_hand_back(scene: Scene) -> None:
     scene.person_holds()
     browser = Browser(scene.person)
