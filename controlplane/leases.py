@@ -266,15 +266,7 @@ def hand_back(
         _clear_parking(lease)
         _clear_help(lease)
         case.is_changed = True
-        _note(
-            case,
-            What.HANDED_BACK,
-            who=person.name,
-            client_id=person.client_id,
-            reason=outcome,
-            note=note,
-            ip=person.ip,
-        )
+        _note_by(case, person, What.HANDED_BACK, outcome, note=note)
 
     return _decide(workspace, person, decide)
 
@@ -290,7 +282,7 @@ def ask_for_help(workspace: Workspace, agent: Holder, reason: str) -> DisplayCon
         lease.agent = agent.user
         lease.help_at, lease.help_reason = case.now, reason
         case.is_changed = True
-        _note(case, What.HELP_ASKED, who=agent.name, client_id=agent.client_id, note=reason)
+        _note_by(case, agent, What.HELP_ASKED, "", note=reason)
 
     return _decide(workspace, agent, decide)
 
@@ -839,18 +831,9 @@ def _note_refusal(case: _Case, holder: Holder, code: str) -> None:
     )
 
 
-def _note_by(
-    case: _Case, holder: Holder, what: What, reason: str, *, ended_epoch: int | None = None
-) -> None:
-    _note(
-        case,
-        what,
-        who=holder.name,
-        client_id=holder.client_id,
-        ended_epoch=ended_epoch,
-        reason=reason,
-        ip=holder.ip,
-    )
+def _note_by(case: _Case, holder: Holder, what: What, reason: str, **more: Any) -> None:
+    by = {"who": holder.name, "client_id": holder.client_id, "ip": holder.ip}
+    _note(case, what, reason=reason, **by, **more)
 
 
 def _note(case: _Case, what: What, **more: Any) -> None:

@@ -348,6 +348,12 @@ def test_asking_twice_is_one_event_and_another_reason_another(scene: Scene) -> N
     assert ControlEvent.objects.filter(what="help_asked").count() == 3
 
 
+def test_who_may_not_control_asks_for_nobody(scene: Scene, observer: User) -> None:
+    with pytest.raises(leases.NotPermitted):
+        leases.ask_for_help(scene.desk, agent(observer), "captcha")
+    assert scene.control()["help"] is None
+
+
 def test_an_agent_whose_control_has_lapsed_still_waits_for_the_person_it_asked_for(
     scene: Scene,
 ) -> None:

@@ -11,7 +11,7 @@ from django.db.models import F
 
 from controlplane import leases, presenters, tokens
 from controlplane.exceptions import DisplayHidden
-from controlplane.models import DisplayControlLease, Workspace
+from controlplane.models import DisplayControlLease, Workspace, WorkspaceGrant
 from tests.integration.people import (
     OTHER_TAB,
     THIS_TAB,
@@ -110,6 +110,15 @@ def test_who_has_no_control_hides_nothing(hidden: Workspace, operator: User, adm
     leases.hide(hidden, tab(operator), epoch=1, hidden=False)
     assert refusal(leases.hide, hidden, tab(admin, OTHER_TAB), epoch=1, hidden=True) == "held"
     assert lease_of(hidden).hidden_at is None
+
+
+def test_who_may_not_control_any_more_cannot_show_it_again(
+    hidden: Workspace, operator: User
+) -> None:
+    WorkspaceGrant.objects.filter(user=operator)._raw_delete("default")  # past the signals
+    with pytest.raises(leases.NotPermitted):
+        leases.hide(hidden, tab(operator), epoch=1, hidden=False)
+    assert view_of(hidden).is_hidden
 
 
 def test_no_token_that_was_minted_before_opens_a_hidden_desktop(

@@ -24,6 +24,7 @@ from controlplane.models import (
     Controller,
     DisplayControlLease,
     EndReason,
+    HandBack,
     Workspace,
     WorkspaceGrant,
 )
@@ -371,6 +372,13 @@ def test_force_release_of_a_named_epoch_spares_every_other(desk: Workspace, oper
 def test_force_release_without_a_note_is_an_error(note: str, desk: Workspace) -> None:
     with pytest.raises(ValueError, match="note"):
         force(desk, note)
+
+
+@pytest.mark.parametrize("note", ["", "  \n"])
+def test_nothing_is_closed_without_a_note(note: str, desk: Workspace) -> None:
+    with pytest.raises(ValueError, match="note"):
+        leases.close(desk, by="Mary Manager", note=note)
+    assert lease_of(desk).closed_at is None
 
 
 def test_who_was_forced_out_does_not_renew_back_but_may_click_again(
@@ -855,6 +863,54 @@ def test_a_refused_call_is_recorded_with_its_reason(
         "192.0.2.7",
     )
     assert event.ended_epoch is None
+
+
+def test_every_event_says_who_in_which_tab_from_where_and_why(
+    desk: Workspace, operator: User, colleague: User
+) -> None:
+    robot, person, ip = agent(operator), tab(colleague), "198.51.100.9"
+    mary = {"by": "Mary Manager", "ip": ip}
+    take(desk, robot)
+    leases.ask_for_help(desk, robot, "captcha")
+    leases.withdraw_help(desk, robot)
+    take(desk, person)
+    keep(desk, person, epoch=2)
+    for hidden in (True, False):
+        leases.hide(desk, person, epoch=2, hidden=hidden)
+    leases.hand_back(desk, person, HandBack.DONE, note="solved")
+    take(desk, person)
+    force(desk, ip=ip)
+    leases.free(desk, **mary)
+    take(desk, person)
+    leases.close(desk, note="repairs", **mary)
+    leases.open_again(desk, **mary)
+    rows = ControlEvent.objects.order_by("id").values_list(
+        "what", "who", "client_id", "ip", "epoch", "ended_epoch", "reason", "note"
+    )
+    agents = ("Olive Operator", robot.client_id, robot.ip)
+    persons = ("colleague", person.client_id, person.ip)
+    forced = ("forced", "Mary Manager", person.client_id, ip)
+    marys = ("Mary Manager", "", ip)
+    assert list(rows) == [
+        ("acquired", *agents, 1, None, "", ""),
+        ("help_asked", *agents, 1, None, "", "captcha"),
+        ("help_withdrawn", *agents, 1, None, "", ""),
+        ("preempted", *persons, 2, 1, "preempted", ""),
+        ("kept", *persons, 2, None, "", ""),
+        ("hidden", *persons, 2, None, "", ""),
+        ("shown", *persons, 2, None, "", ""),
+        ("released", *persons, 2, 2, "released", "solved"),
+        ("handed_back", *persons, 2, None, "done", "solved"),
+        ("acquired", *persons, 3, None, "", ""),
+        (*forced, 3, 3, "forced", "maintenance"),
+        ("parked", "colleague", "", None, 3, None, "forced", ""),
+        ("freed", *marys, 3, None, "", ""),
+        ("acquired", *persons, 4, None, "", ""),
+        (*forced, 4, 4, "forced", "repairs"),
+        ("parked", "colleague", "", None, 4, None, "forced", ""),
+        ("closed", *marys, 4, None, "", "repairs"),
+        ("opened", *marys, 4, None, "", ""),
+    ]
 
 
 def test_the_longest_names_and_notes_fit(desk: Workspace, operator: User) -> None:
