@@ -26,6 +26,7 @@ from controlplane.rfb.messages import (
     encode_key,
     encode_pointer,
     encode_set_encodings,
+    encode_set_pixel_format,
     encode_update_request,
 )
 
@@ -136,6 +137,7 @@ def test_the_builders_write_what_the_rfc_says() -> None:
     assert encode_update_request(False, 1, 2, 3, 4) == bytes.fromhex("03 00 0001 0002 0003 0004")
     assert encode_set_encodings([0, -239]) == bytes.fromhex("02 00 0002 00000000 ffffff11")
     assert encode_set_encodings([]) == bytes.fromhex("02 00 0000")
+    assert encode_set_pixel_format(bytes(range(16))) == bytes(4) + bytes(range(16))
 
 
 def test_padding_is_forwarded_as_it_came() -> None:
@@ -229,6 +231,10 @@ def test_a_clipboard_of_gigabytes_ends_the_stream_at_its_header(length: int, sig
 
     assert told == [KeyEvent(True, 0x61, raw=KEY)]
     assert violation == f"a clipboard of {length} bytes is announced"
+
+
+def test_sixteen_mebibytes_are_the_longest_clipboard_that_may_be_announced() -> None:
+    assert MAX_DECLARED_CUT_TEXT == 16 * 2**20
 
 
 def test_the_most_negative_clipboard_length_is_a_violation_too() -> None:
