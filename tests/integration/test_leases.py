@@ -998,6 +998,17 @@ def test_a_transition_is_announced_after_commit_and_a_refusal_or_renewal_is_not(
     assert len(sent) == 2
 
 
+def test_what_leaves_control_where_it_is_asks_for_a_look_and_shuts_no_gate(
+    desk: Workspace, operator: User, sent: list[object], django_capture_on_commit_callbacks: Any
+) -> None:
+    take(desk, tab(operator))
+    with django_capture_on_commit_callbacks(execute=True):
+        keep(desk, tab(operator))
+        leases.hide(desk, tab(operator), epoch=1, hidden=True)
+        leases.hide(desk, tab(operator), epoch=1, hidden=False)
+    assert sent == [{"type": "look", "workspace_id": desk.pk}] * 3
+
+
 def test_a_broker_that_fails_does_not_fail_the_change_and_is_logged_once(
     desk: Workspace,
     operator: User,
