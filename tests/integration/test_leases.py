@@ -500,6 +500,15 @@ def test_control_does_not_resume_after_ten_minutes(
     assert_free(desk, reason="expired", epoch=1)
 
 
+def test_what_was_closed_meanwhile_is_not_resumed(desk: Workspace, operator: User) -> None:
+    take(desk, tab(operator))
+    let_expire(desk)
+    leases.close(desk, by="Mary Manager", note="repairs")
+    with pytest.raises(leases.Refused) as caught:
+        take(desk, tab(operator), epoch=1)
+    assert (caught.value.code, caught.value.by) == ("closed", "Mary Manager")
+
+
 def test_how_long_control_can_be_resumed_is_a_setting(
     desk: Workspace, operator: User, settings: Any
 ) -> None:
