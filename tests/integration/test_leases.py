@@ -79,6 +79,7 @@ def test_an_operator_takes_a_free_lease(desk: Workspace, operator: User) -> None
     assert lease.acquired_at is not None
     assert lease.expires_at is not None
     assert before <= lease.acquired_at <= now()
+    assert lease.renewed_at == lease.acquired_at
     assert lease.expires_at - lease.acquired_at == timedelta(seconds=TTL)
     assert history(desk) == [("acquired", 1)]
 
@@ -140,6 +141,10 @@ def test_acquiring_again_in_the_same_tab_extends_the_same_epoch(
     assert take(desk, tab(operator)) == 1
     assert 299 < view_of(desk).remaining <= TTL
     assert transitions(desk) == [("acquired", 1)]
+    lease = lease_of(desk)
+    assert lease.acquired_at is not None
+    assert lease.renewed_at is not None
+    assert lease.renewed_at - lease.acquired_at >= timedelta(seconds=100)
 
 
 def test_a_renewal_extends_the_same_epoch_and_is_counted_on_the_row(
