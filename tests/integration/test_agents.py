@@ -250,6 +250,9 @@ def test_what_a_person_hands_back_is_read_with_its_epoch_until_a_person_takes_ov
     assert ok(scene.program.acquire())["handed_back"]["note"] == "solved"
     scene.person_holds()
     assert scene.control()["handed_back"] is None
+    row = lease_of(scene.desk)
+    left = (row.handed_back_by, row.handed_back_outcome, row.handed_back_note)
+    assert left == ("", "", ""), "a note is kept by its event alone"
 
 
 def test_a_parked_desktop_says_whose_control_ended_how(scene: Scene) -> None:
