@@ -23,8 +23,8 @@ class Outage:
         """Take in what the newest try has failed with, or that it has not."""
         was_on, self.is_on = self.is_on, error is not None
         if error and not was_on:
-            trace = error if self._level >= logging.ERROR else None
-            self._logger.log(self._level, self._begins, words_of(error), exc_info=trace)
+            shown = error if self._level >= logging.ERROR else None
+            self._logger.log(self._level, self._begins, words_of(error), exc_info=shown)
         if was_on and not error:
             self._logger.warning(self._ends)
 

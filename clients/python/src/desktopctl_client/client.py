@@ -7,7 +7,6 @@ import secrets
 import ssl
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 from desktopctl_client.api import WAIT_SECONDS, Api, now
@@ -55,12 +54,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
