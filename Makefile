@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 ELSEWHERE := stream event_streams token_streams flow upstream real_desktops start_desktop container
 ELSEWHERE += long_polls readyz support_tcp_proxy moving ratelimits two_servers lease_storm outages real_screenshots
 ELSEWHERE += webhook_outages client many_nodes observability
-ELSEWHERE += security_headers proxy_signin secrets soak
+ELSEWHERE += security_headers proxy_signin provider_signin secrets soak
 ON_BOTH_DATABASES := $(filter-out $(ELSEWHERE:%=tests/integration/test_%.py),$(wildcard tests/integration/test_*.py))
 
 PYTHON_TOOL := .venv/bin/python -m

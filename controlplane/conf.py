@@ -22,6 +22,7 @@ from controlplane.exceptions import ConfigError, UpstreamError
 MAX_LEASE_SECONDS = 3600
 MIN_LEASE_SECONDS = 30
 MIN_TOKEN_LENGTH = 16
+MAX_ISSUER_LENGTH = 200  # of the column that people's identities are kept with
 MIB = 1 << 20
 
 KEY_IS_MISSING = (
@@ -114,6 +115,34 @@ _ORIGIN = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?"
 )
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def parse_issuer(name: str, url: str) -> str:
+    """Return setting ``name``, an OpenID provider; ConfigError where it could not be believed.
+
+    What comes from there says who somebody is: without https, only from this very machine.
+    """
+    if not url:
+        return ""
+    parts = split_url(name, url, "http", "https")
+    if parts.query or parts.fragment or parts.username is not None:
+        raise ConfigError(name, "must be an address without a query, as the provider writes it")
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise ConfigError(name, "must start with https://")
+    if len(url) > MAX_ISSUER_LENGTH:
+        raise ConfigError(name, f"must have at most {MAX_ISSUER_LENGTH} characters")
+    return url
+
+
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+def check_together(**settings: str) -> None:
+    """Raise ConfigError where some of these settings, by name, are given and others are not."""
+    missing = [name for name, value in settings.items() if not value]
+    if missing and len(missing) < len(settings):
+        given = next(name for name, value in settings.items() if value)
+        raise ConfigError(missing[0], f"must be set as well as {given}")
 
 
 def choose(name: str, value: str, choices: Sequence[str]) -> str:

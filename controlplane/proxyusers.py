@@ -7,6 +7,7 @@ names give what they were granted; nobody becomes staff by a header.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -58,11 +59,23 @@ def sign_in(request: HttpRequest) -> None:
         _keep(request, request.user, identity)
 
 
-def _begin_session(request: HttpRequest, identity: Identity) -> None:
+def is_a_name(text: str) -> bool:
+    """Whether somebody can be called so here."""
     try:
-        User.username_validator(identity.user)
-        User._meta.get_field("username").run_validators(identity.user)
+        User.username_validator(text)
+        User._meta.get_field("username").run_validators(text)
     except ValidationError:
+        return False
+    return True
+
+
+def set_groups(user: User, names: Iterable[str]) -> None:
+    """Let these be all of the user's groups; names that no group has here mean nothing."""
+    user.groups.set(Group.objects.filter(name__in=names))
+
+
+def _begin_session(request: HttpRequest, identity: Identity) -> None:
+    if not is_a_name(identity.user):
         logger.warning("A proxy names a user as none can be called here: not signed in")
         return
     with transaction.atomic():  # a new user is seen by others once it is whole
@@ -78,7 +91,7 @@ def _keep(request: HttpRequest, user: User, identity: Identity) -> None:
     """Set the groups anew where the proxy names others; let the session go on."""
     session = request.session
     if identity.groups is not None and session.get(_GROUPS) != list(identity.groups):
-        user.groups.set(Group.objects.filter(name__in=identity.groups))
+        set_groups(user, identity.groups)
         session[_GROUPS] = list(identity.groups)
     if session.get(auth.BACKEND_SESSION_KEY) != BACKEND:
         return

@@ -53,11 +53,16 @@ def locked_out(
     context = {
         "minutes": math.ceil(seconds / 60),
         "next": request.POST.get("next") or request.GET.get("next", ""),
-    }
+    } | beside_the_form()
     response = render(request, "registration/login.html", context, status=429)
     response["Retry-After"] = str(seconds)
     response["Cache-Control"] = "no-store"
     return response
+
+
+def beside_the_form() -> dict[str, str]:
+    """Return what the page with the form shows beside it: the way to the provider, if any."""
+    return {"provider": settings.OIDC_NAME} if settings.OIDC_ISSUER else {}
 
 
 def _seconds_left(request: HttpRequest, credentials: Any) -> int:

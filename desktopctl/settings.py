@@ -46,6 +46,19 @@ AUTH_PROXY_GROUPS_HEADER = parse_header(
 )
 check_headers(AUTH_PROXY_HEADER, AUTH_PROXY_GROUPS_HEADER, TRUSTED_PROXIES)
 
+# Signing in with an OpenID provider. Off unless there is one.
+OIDC_ISSUER = conf.parse_issuer("OIDC_ISSUER", env.str("OIDC_ISSUER", ""))
+OIDC_CLIENT_ID = env.str("OIDC_CLIENT_ID", "")
+OIDC_CLIENT_SECRET = env.str("OIDC_CLIENT_SECRET", "")
+OIDC_NAME = env.str("OIDC_NAME", "your organisation")
+OIDC_SCOPES: list[str] = env.list("OIDC_SCOPES", ["profile", "email"])
+OIDC_USERNAME_CLAIM = env.str("OIDC_USERNAME_CLAIM", "preferred_username")
+OIDC_GROUPS_CLAIM = env.str("OIDC_GROUPS_CLAIM", "")
+OIDC_ADD_PEOPLE = env.bool("OIDC_ADD_PEOPLE", True)
+conf.check_together(
+    OIDC_ISSUER=OIDC_ISSUER, OIDC_CLIENT_ID=OIDC_CLIENT_ID, OIDC_CLIENT_SECRET=OIDC_CLIENT_SECRET
+)
+
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if IS_HTTPS else 0
 SECURE_SSL_REDIRECT = False  # the proxy that ends TLS redirects; we only ever see its requests
@@ -91,6 +104,11 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    # Installed whether in use or not: whoever removes a person must know of their rows.
+    "allauth",
+    "allauth.account",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "axes",
     "channels",
     "csp",
@@ -113,6 +131,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "desktopctl.urls"
@@ -165,6 +184,29 @@ AXES_VERBOSE = False
 # Never in the log or the table. A password is often typed where the name belongs; the table cannot
 # do without the name, the log can.
 AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken"]
+
+# Of django-allauth, the conversation with the provider and the steps of a sign-in are used: no
+# forms, no mail, no pages of its own (urls.py). docs/decisions.md says why.
+ACCOUNT_ADAPTER = "controlplane.signinsteps.Steps"
+ACCOUNT_EMAIL_VERIFICATION = "none"
+SOCIALACCOUNT_ADAPTER = "controlplane.providerusers.Policy"
+_provider = {
+    "provider_id": OIDC_ISSUER,  # people are known by it, and by their id there
+    "name": OIDC_NAME,
+    "client_id": OIDC_CLIENT_ID,
+    "secret": OIDC_CLIENT_SECRET,
+    "settings": {
+        "server_url": OIDC_ISSUER.rstrip("/"),
+        "scope": ["openid", *OIDC_SCOPES],
+        "oauth_pkce_enabled": True,
+    },
+}
+SOCIALACCOUNT_PROVIDERS = {
+    "openid_connect": {
+        "provider_class": "controlplane.providerusers.Provider",
+        "APPS": [_provider] if OIDC_ISSUER else [],
+    }
+}
 
 DISPLAY = conf.load(env)
 API_RATE_PER_TOKEN = ratelimits.parse_rate(

@@ -1,22 +1,32 @@
 """The routes of the project: the control plane's, accounts and the admin."""
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth import views as auth_views
 from django.urls import include, path
 
-from controlplane import views
+from controlplane import signinpages, views
 
 urlpatterns = [
+    path("admin/login/", signinpages.admin_sign_in),  # before the admin's own
     path("admin/", admin.site.urls),
-    path(
-        "accounts/login/",
-        auth_views.LoginView.as_view(redirect_authenticated_user=True),
-        name="login",
-    ),
+    path("accounts/login/", signinpages.SignIn.as_view(), name="login"),
     path("accounts/logout/", auth_views.LogoutView.as_view(), name="logout"),
     path("words.js", views.Words.as_view(), name="words"),
     path("accounts/signed-in/", views.signed_in, name="signed_in"),
     path("", include("controlplane.urls")),
 ]
+# Of django-allauth's pages, only what is in use here. They have the names that it looks for.
+if settings.OIDC_ISSUER:
+    _there = {"provider_id": settings.OIDC_ISSUER}
+    urlpatterns += [
+        path("accounts/oidc/", signinpages.provider_begin, name="provider_begin"),
+        path(
+            "accounts/oidc/callback/",
+            signinpages.provider_callback,
+            _there,
+            name="openid_connect_callback",
+        ),
+    ]
 
 handler500 = "controlplane.views.server_error"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from controlplane.admin import (
     accounts,
     events,
+    identities,
     leases,
     signins,
     streams,
@@ -13,4 +14,14 @@ from controlplane.admin import (
     workspaces,
 )
 
-__all__ = ["accounts", "events", "leases", "signins", "streams", "tokens", "webhooks", "workspaces"]
+__all__ = [
+    "accounts",
+    "events",
+    "identities",
+    "leases",
+    "signins",
+    "streams",
+    "tokens",
+    "webhooks",
+    "workspaces",
+]

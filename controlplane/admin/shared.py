@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from allauth.socialaccount.models import SocialAccount
 from django import forms
 from django.contrib import admin
 from django.contrib.admin import helpers
@@ -15,11 +16,11 @@ from controlplane import access
 from controlplane.api.auth import user_of
 from controlplane.models import DisplayControlLease, DisplayStream, WebhookDelivery
 
-_TAKEN_ALONG = (DisplayControlLease, DisplayStream, WebhookDelivery)
+_TAKEN_ALONG = (DisplayControlLease, DisplayStream, SocialAccount, WebhookDelivery)
 
 
 class TakesRowsAlong:
-    """Lease, streams and deliveries, which nobody may delete alone, go with what they belong to."""
+    """Lease, streams, deliveries and identities go with what they belong to."""
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Ask for no permission that nobody has."""

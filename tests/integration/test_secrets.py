@@ -6,10 +6,12 @@ import json
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from tests.support.databases import Database, Databases
+from tests.support.openid import CLIENT_SECRET, Provider
 from tests.support.receiver import Receiver
 from tests.support.rfb import key
 from tests.support.secret_life import Caller, Onlooker, Secrets
@@ -216,6 +218,22 @@ class Story:
         self.run("deliver_webhooks", "--once")
         assert receiver.told
 
+    def come_from_the_provider(self, provider: Provider) -> None:
+        """Sign in there, once with a code that is none, once with one that is good."""
+        self._secrets.note("the secret of the client", CLIENT_SECRET)
+        provider.people["a-1"] = {"preferred_username": "anna"}
+        anna = self.caller()
+        for is_good in (False, True):
+            there = anna.http.get("/accounts/oidc/").headers["Location"]
+            back = provider.send_back(urlsplit(there).query, "a-1")
+            code = parse_qs(urlsplit(back).query)["code"][0]
+            self._secrets.note(f"a code of the provider, {is_good}", code)
+            answer = anna.http.get(back if is_good else back.replace(code, "another"))
+            assert answer.status_code == (302 if is_good else 400)
+        for number, token in enumerate(provider.tokens_given):
+            self._secrets.note(f"token {number} of the provider", token)
+        self._secrets.note("a session from the provider", anna.http.cookies["sessionid"])
+
     def look_at_everything(self, admin: Caller) -> None:
         """As an administrator who is curious, in the browser and by commands."""
         self._life.pages = admin.pages_of_the_admin()
@@ -248,6 +266,7 @@ def life(tmp_path_factory: pytest.TempPathFactory, databases: Databases) -> Life
     life, directory = Life(), tmp_path_factory.mktemp("secrets")
     database = databases.fresh("postgres")
     password = life.secrets.make("the database's password")
+    provider = Provider().start()
     key = directory / "key"
     key.write_text(life.secrets.make("the secret key", 32))
     server = LiveServer(
@@ -258,6 +277,7 @@ def life(tmp_path_factory: pytest.TempPathFactory, databases: Databases) -> Life
         SECRET_KEY_FALLBACKS=life.secrets.make("a former secret key", 32),
         REDIS_URL=f"redis://:{life.secrets.make('the password of Redis')}@127.0.0.1:1/0",
         WEBHOOK_ALLOW="127.0.0.0/8",
+        **provider.settings,
     )
     receiver, onlooker = Receiver().start(), Onlooker()
     with FakeVnc() as desk, onlooker.watching():
@@ -271,6 +291,7 @@ def life(tmp_path_factory: pytest.TempPathFactory, databases: Databases) -> Life
             story.use_tokens()
             story.invite(manager)
             story.tell_others(receiver, operator)
+            story.come_from_the_provider(provider)
             story.fail_upstream(operator, desk, gate)
             story.look_at_everything(admin)
             story.break_the_database(operator, database)
@@ -280,6 +301,7 @@ def life(tmp_path_factory: pytest.TempPathFactory, databases: Databases) -> Life
             server.stop()
             gate.stop()
             receiver.stop()
+            provider.stop()
     life.printed, life.command_lines = server.log, onlooker.seen
     return life
 

@@ -41,7 +41,7 @@ KINDS = {
     "the end of a sign-in": Kind("/accounts/signed-in/", user="operator"),
     "the words of the scripts": Kind("/words.js"),
     "the admin": Kind("/admin/", user="admin"),
-    "the admin's sign-in": Kind("/admin/login/"),
+    "the way to the admin's sign-in": Kind("/admin/login/", 302),
     "a list of the admin": Kind("/admin/controlplane/workspace/", user="admin"),
     "a form of the admin": Kind("/admin/controlplane/apitoken/add/", user="admin"),
     "an answer of the API": Kind("/api/workspaces", user="operator"),

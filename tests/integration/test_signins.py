@@ -106,11 +106,14 @@ def test_a_name_that_nobody_has_is_locked_like_any_other() -> None:
     assert_locked(sign_in(username="nobody"))
 
 
-def test_the_admins_sign_in_counts_with_the_other_one() -> None:
-    guess(5)
-    guess(5, path="/admin/login/")
-    assert_locked(sign_in(PASSWORD))
-    assert_locked(sign_in(PASSWORD, path="/admin/login/"))
+def test_the_admin_has_no_form_of_its_own(operator: User, admin: User) -> None:
+    form = {"username": "admin", "password": PASSWORD, "next": "/admin/controlplane/"}
+    answer = Client().post("/admin/login/?next=/admin/controlplane/", form)
+    assert answer.headers["Location"] == f"{LOGIN}?next=/admin/controlplane/"
+    assert "sessionid" not in answer.cookies
+    assert Client().get("/admin/login/?next=//x.example/")["Location"] == f"{LOGIN}?next=/admin/"
+    assert Browser(operator).get("/admin/login/").status_code == 403
+    assert Browser(admin).client.get("/admin/login/")["Location"] == "/admin/"
 
 
 def test_another_browser_does_not_help() -> None:
