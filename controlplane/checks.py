@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as CheckWarning
 from django.db import DatabaseError
 
+from controlplane import secondfactor
 from controlplane.models import Webhook, Workspace
 
 
@@ -37,6 +39,7 @@ def secrets_are_readable(
     try:
         unreadable = [each.slug for each in Workspace.objects.all() if each.unreadable_secrets]
         webhooks = [each for each in Webhook.objects.all() if not each.is_secret_readable]
+        unreadable += secondfactor.unreadable(Authenticator.objects.select_related("user"))
         unreadable += [f"webhook {each.name}" for each in webhooks]
     except DatabaseError:
         return []  # not migrated, or away: other checks and commands say so
@@ -44,7 +47,8 @@ def secrets_are_readable(
         return []
     return [
         CheckWarning(
-            f"The stored secrets of {len(unreadable)} workspace(s) or webhook(s) cannot be read: "
+            f"The stored secrets of {len(unreadable)} workspace(s), webhook(s) or second "
+            f"factor(s) cannot be read: "
             f"{', '.join(unreadable)}.",
             hint="Put the former SECRET_KEY into SECRET_KEY_FALLBACKS and run: "
             "manage.py reencrypt; or set them anew.",

@@ -23,6 +23,7 @@ MAX_LEASE_SECONDS = 3600
 MIN_LEASE_SECONDS = 30
 MIN_TOKEN_LENGTH = 16
 MAX_ISSUER_LENGTH = 200  # of the column that people's identities are kept with
+TOTP_OFF, TOTP_OPTIONAL, TOTP_REQUIRED = TOTP_MODES = ("off", "optional", "required")
 MIB = 1 << 20
 
 KEY_IS_MISSING = (

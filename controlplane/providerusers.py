@@ -92,6 +92,7 @@ class Policy(DefaultSocialAccountAdapter):  # type: ignore[misc]  # untyped
         """Let it be an account's sign-in, or end it with a page that says why it is not."""
         if not constant_time_compare(sociallogin.nonce, sociallogin.state[NONCE]):
             raise OAuth2Error("The id_token is of another sign-in")
+        sociallogin.token = None  # a sign-in that waits for a code is kept in the session
         with transaction.atomic():  # a new user is seen by others once it is whole
             user = _account_of(request, sociallogin)
             if settings.OIDC_GROUPS_CLAIM:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from allauth.account.utils import perform_login
 from allauth.socialaccount.providers.base import AuthProcess
 from allauth.socialaccount.providers.oauth2.views import OAuth2CallbackView
 from django.conf import settings
+from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView, redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
@@ -18,6 +20,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from controlplane import providerusers, signins
+from controlplane.conf import TOTP_OFF
 from controlplane.providerusers import FAULTS, NONCE, Protocol
 from controlplane.signinsteps import is_own_path
 
@@ -32,6 +35,15 @@ class SignIn(LoginView):
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """Return what the page shows."""
         return super().get_context_data(**kwargs) | signins.beside_the_form()
+
+    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
+        """Go on: to the session, or to what is asked for before it."""
+        if settings.SIGNIN_TOTP == TOTP_OFF:
+            return super().form_valid(form)
+        response: HttpResponse = perform_login(
+            self.request, form.get_user(), redirect_url=self.get_success_url()
+        )
+        return response
 
 
 def admin_sign_in(request: HttpRequest) -> HttpResponse:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from axes.handlers.proxy import AxesProxyHandler
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db.models import F, Max, Q, QuerySet, Sum, Window
 from django.http import HttpRequest, HttpResponse
@@ -33,11 +34,34 @@ def check_address(request: HttpRequest) -> None:
     try:
         ratelimits.check_bad_passwords(_remote_address(request))
     except TooManyRequests as refusal:
-        # As django-axes marks it: its middleware then asks ``locked_out`` for the answer, and a
-        # password that nobody has looked at is not recorded as wrong.
-        request.axes_locked_out = True  # type: ignore[attr-defined]
-        request.wait_seconds = refusal.retry_after  # type: ignore[attr-defined]
-        raise PermissionDenied from None
+        _refuse_unseen(request, refusal.retry_after)
+
+
+def check_guesses(request: HttpRequest, user: User) -> None:
+    """Raise PermissionDenied where too many passwords or codes were wrong for another look."""
+    request.axes_credentials = credentials_of(user)  # type: ignore[attr-defined]  # for the answer
+    check_address(request)
+    try:
+        ratelimits.check_bad_codes(user.pk)
+    except TooManyRequests as refusal:
+        _refuse_unseen(request, refusal.retry_after)
+    if not AxesProxyHandler.is_allowed(request, credentials_of(user)):
+        _refuse_unseen(request)
+
+
+def credentials_of(user: User) -> dict[str, str]:
+    """Return what django-axes counts somebody's failures by, beside the address."""
+    return {"username": user.get_username()}
+
+
+def _refuse_unseen(request: HttpRequest, wait_seconds: int | None = None) -> NoReturn:
+    """Mark it as django-axes does, whose middleware then asks ``locked_out`` for the answer.
+
+    A password or code that nobody has looked at is not recorded as wrong.
+    """
+    request.axes_locked_out = True  # type: ignore[attr-defined]
+    request.wait_seconds = wait_seconds  # type: ignore[attr-defined]
+    raise PermissionDenied
 
 
 def count_failure(request: HttpRequest) -> None:
@@ -49,6 +73,7 @@ def locked_out(
     request: HttpRequest, original: HttpResponse | None = None, credentials: Any = None
 ) -> HttpResponse:
     """Answer who has failed too often: the form, and for how long it is of no use."""
+    credentials = credentials or getattr(request, "axes_credentials", None)
     seconds = getattr(request, "wait_seconds", None) or _seconds_left(request, credentials)
     context = {
         "minutes": math.ceil(seconds / 60),

@@ -10,9 +10,12 @@ from datetime import timedelta
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.utils.http import url_has_allowed_host_and_scheme
+
+from controlplane.conf import TOTP_OFF
 
 PROVIDER_SESSION_TIME = timedelta(hours=12)  # then the provider is asked again
 
@@ -22,7 +25,7 @@ class Steps(DefaultAccountAdapter):  # type: ignore[misc]  # untyped
 
     def get_login_stages(self) -> list[str]:
         """Return the steps before the session, in their order."""
-        return []
+        return [] if settings.SIGNIN_TOTP == TOTP_OFF else ["controlplane.secondfactor.Step"]
 
     def post_login(
         self, request: HttpRequest, user: User, *, signal_kwargs: Any, **kwargs: Any

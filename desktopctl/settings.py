@@ -59,6 +59,9 @@ conf.check_together(
     OIDC_ISSUER=OIDC_ISSUER, OIDC_CLIENT_ID=OIDC_CLIENT_ID, OIDC_CLIENT_SECRET=OIDC_CLIENT_SECRET
 )
 
+# A code from an authenticator after the password.
+SIGNIN_TOTP = conf.choose("SIGNIN_TOTP", env.str("SIGNIN_TOTP", "off"), conf.TOTP_MODES)
+
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = IS_HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if IS_HTTPS else 0
 SECURE_SSL_REDIRECT = False  # the proxy that ends TLS redirects; we only ever see its requests
@@ -107,6 +110,7 @@ INSTALLED_APPS = [
     # Installed whether in use or not: whoever removes a person must know of their rows.
     "allauth",
     "allauth.account",
+    "allauth.mfa",
     "allauth.socialaccount",
     "allauth.socialaccount.providers.openid_connect",
     "axes",
@@ -189,6 +193,10 @@ AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken"]
 # forms, no mail, no pages of its own (urls.py). docs/decisions.md says why.
 ACCOUNT_ADAPTER = "controlplane.signinsteps.Steps"
 ACCOUNT_EMAIL_VERIFICATION = "none"
+MFA_ADAPTER = "controlplane.secondfactor.Secrets"
+MFA_ALLOW_UNVERIFIED_EMAIL = True  # there is no mail
+MFA_TOTP_ISSUER = f"desktopctl {_public.hostname}"
+MFA_TOTP_TOLERANCE = 1  # time steps of 30 s that a phone's clock may be off, either way
 SOCIALACCOUNT_ADAPTER = "controlplane.providerusers.Policy"
 _provider = {
     "provider_id": OIDC_ISSUER,  # people are known by it, and by their id there

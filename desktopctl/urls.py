@@ -5,7 +5,7 @@ from django.contrib import admin
 from django.contrib.auth import views as auth_views
 from django.urls import include, path
 
-from controlplane import signinpages, views
+from controlplane import conf, secondfactorpages, signinpages, views
 
 urlpatterns = [
     path("admin/login/", signinpages.admin_sign_in),  # before the admin's own
@@ -27,6 +27,12 @@ if settings.OIDC_ISSUER:
             _there,
             name="openid_connect_callback",
         ),
+    ]
+
+if settings.SIGNIN_TOTP != conf.TOTP_OFF:
+    urlpatterns += [
+        path("accounts/code/", secondfactorpages.code, name="code"),
+        path("accounts/second-factor/", secondfactorpages.second_factor, name="second_factor"),
     ]
 
 handler500 = "controlplane.views.server_error"

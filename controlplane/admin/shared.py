@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from allauth.mfa.models import Authenticator
 from allauth.socialaccount.models import SocialAccount
 from django import forms
 from django.contrib import admin
@@ -16,11 +17,14 @@ from controlplane import access
 from controlplane.api.auth import user_of
 from controlplane.models import DisplayControlLease, DisplayStream, WebhookDelivery
 
-_TAKEN_ALONG = (DisplayControlLease, DisplayStream, SocialAccount, WebhookDelivery)
+_TAKEN_ALONG = (
+    *(Authenticator, DisplayControlLease, DisplayStream, SocialAccount),
+    WebhookDelivery,
+)
 
 
 class TakesRowsAlong:
-    """Lease, streams, deliveries and identities go with what they belong to."""
+    """Lease, streams, deliveries, identities and second factors go with what they belong to."""
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Ask for no permission that nobody has."""

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from django.test import Client
 
+from tests.support.authenticator import code_of, recovery_codes_in, secret_in
 from tests.support.databases import Database, Databases
 from tests.support.openid import CLIENT_SECRET, Claims, Provider, key_of
 from tests.support.server import LiveServer
@@ -95,6 +96,12 @@ class Browser:
     def sign_in(self, name: str, after: str = "/workspaces/desk/") -> httpx.Response:
         """Go to the provider and come back."""
         return self.client.get(self.at_the_provider(name, after))
+
+    def post_form(self, path: str, code: str) -> httpx.Response:
+        """Send the form of a page that asks for a code."""
+        page = self.client.get(path).text
+        token = page.partition('name="csrfmiddlewaretoken" value="')[2].partition('"')[0]
+        return self.client.post(path, data={"code": code, "csrfmiddlewaretoken": token})
 
     @property
     def name(self) -> str:
@@ -479,7 +486,10 @@ def test_groups_are_set_anew_with_each_sign_in_and_control_ends_with_the_right(
 
 def test_a_session_lasts_for_twelve_hours(browser: MakeBrowser, provider: Provider) -> None:
     provider.people["s-41"] = person("paul")
-    answer = browser().sign_in("s-41")
+    assert_lasts_for_twelve_hours(browser().sign_in("s-41"))
+
+
+def assert_lasts_for_twelve_hours(answer: httpx.Response) -> None:
     [cookie] = [each for each in answer.headers.get_list("Set-Cookie") if "sessionid" in each]
     seconds = int(cookie.lower().partition("max-age=")[2].partition(";")[0])
     assert 11 * 3600 < seconds <= 12 * 3600
@@ -556,6 +566,39 @@ def test_an_address_of_mail_is_a_name_once_the_provider_has_verified_it(
         assert eva.name == "eva@example.org"
     finally:
         eva.client.close()
+        server.stop()
+
+
+_HIDDEN = """
+from allauth.mfa.models import Authenticator
+from django.contrib.sessions.models import Session
+print([value for row in Authenticator.objects.all() for value in row.data.values()])
+print([session.get_decoded() for session in Session.objects.all()])
+"""
+
+
+def test_who_has_a_second_factor_here_is_asked_after_the_provider_and_nobody_must_enrol(
+    site: Site, tmp_path: Path, provider: Provider
+) -> None:
+    provider.people["s-53"] = person("careful")
+    known = provider.settings | {"SIGNIN_TOTP": "required"}
+    server = LiveServer(tmp_path, site.database.url, **known).start()
+    first, again = Browser(server), Browser(server)
+    try:
+        assert first.sign_in("s-53").headers["Location"] == "/workspaces/desk/"
+        secret = secret_in(first.client.get("/accounts/second-factor/").text)
+        codes = recovery_codes_in(first.post_form("/accounts/second-factor/", code_of(secret)).text)
+        assert again.sign_in("s-53").headers["Location"] == "/accounts/code/"
+        assert again.name == ""
+        kept = server.manage("shell", "-c", _HIDDEN)
+        assert [each for each in (*provider.tokens_given, secret, *codes) if each in kept] == []
+        answer = again.post_form("/accounts/code/", codes[0])
+        assert answer.headers["Location"] == "/workspaces/desk/"
+        assert again.name == "careful"
+        assert_lasts_for_twelve_hours(answer)
+    finally:
+        first.client.close()
+        again.client.close()
         server.stop()
 
 

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.support.authenticator import code_of, recovery_codes_in, secret_in, wrong_code
 from tests.support.databases import Database, Databases
 from tests.support.openid import CLIENT_SECRET, Provider
 from tests.support.receiver import Receiver
@@ -234,6 +235,20 @@ class Story:
             self._secrets.note(f"token {number} of the provider", token)
         self._secrets.note("a session from the provider", anna.http.cookies["sessionid"])
 
+    def enrol(self, person: Caller) -> None:
+        """Get a second factor, try a wrong code, and see it in the admin later."""
+        page = "/accounts/second-factor/"
+        secret = self._secrets.note("a TOTP secret", secret_in(person.http.get(page).text))
+        person.call("POST", page, data={"code": wrong_code(secret)})
+        shown = person.call("POST", page, data={"code": code_of(secret)}).text
+        codes = recovery_codes_in(shown)
+        assert len(codes) == 10
+        for number, code in enumerate(codes):
+            self._secrets.note(f"recovery code {number}", code)
+        person.call("POST", page, data={"code": wrong_code(secret), "do": "renew"})
+        renewed = person.call("POST", page, data={"code": codes[0], "do": "renew"}).text
+        self._secrets.note("a new recovery code", recovery_codes_in(renewed)[0])
+
     def look_at_everything(self, admin: Caller) -> None:
         """As an administrator who is curious, in the browser and by commands."""
         self._life.pages = admin.pages_of_the_admin()
@@ -277,6 +292,7 @@ def life(tmp_path_factory: pytest.TempPathFactory, databases: Databases) -> Life
         SECRET_KEY_FALLBACKS=life.secrets.make("a former secret key", 32),
         REDIS_URL=f"redis://:{life.secrets.make('the password of Redis')}@127.0.0.1:1/0",
         WEBHOOK_ALLOW="127.0.0.0/8",
+        SIGNIN_TOTP="optional",
         **provider.settings,
     )
     receiver, onlooker = Receiver().start(), Onlooker()
@@ -292,6 +308,7 @@ def life(tmp_path_factory: pytest.TempPathFactory, databases: Databases) -> Life
             story.invite(manager)
             story.tell_others(receiver, operator)
             story.come_from_the_provider(provider)
+            story.enrol(manager)
             story.fail_upstream(operator, desk, gate)
             story.look_at_everything(admin)
             story.break_the_database(operator, database)

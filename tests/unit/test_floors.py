@@ -43,7 +43,7 @@ FLOORS = (
     # 3: the services: who may do what, leases, tokens, what they tell each other
     (
         *("outbox", "events", "notices", "access", "apitokens", "signins", "backends"),
-        *("proxyusers", "signinsteps", "providerusers"),
+        *("proxyusers", "signinsteps", "providerusers", "secondfactor"),
         *("links", "leases"),
         *("presenters", "tokens"),
         *("handovers", "driving", "verdicts", "desktops", "sweeping", "watch"),
@@ -57,7 +57,7 @@ FLOORS = (
     # 4: HTTP and websockets in
     (
         *("middleware", "origins", "longpoll", "schemas", "api", "views"),
-        "signinpages",
+        *("signinpages", "secondfactorpages"),
         *("displaysocket", "admissions", "streams", "consumers"),
     ),
     # 5: thin: parse, call a service, print

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
+from allauth.mfa.models import Authenticator
 from django.core.management import BaseCommand, CommandError
 
+from controlplane import secondfactor
 from controlplane.models import SECRET_FIELDS, Webhook, Workspace
 
 
 class Command(BaseCommand):
     """After it has run, SECRET_KEY_FALLBACKS is no longer needed."""
 
-    help = "Encrypt stored secrets (VNC passwords, queries, headers, those of webhooks) anew."
+    help = "Encrypt stored secrets (of desktops, webhooks and second factors) anew."
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Rewrite what can be read; name what cannot."""
         workspaces = list(Workspace.objects.all())
         webhooks = list(Webhook.objects.all())
+        factors = list(Authenticator.objects.select_related("user"))
         written = sum(map(_reencrypt, workspaces)) + sum(map(_reencrypt_webhook, webhooks))
+        written += sum(map(secondfactor.reencrypt, factors))
         self.stdout.write(f"{written} secret(s) encrypted anew")
         unreadable = [each.slug for each in workspaces if each.unreadable_secrets]
         unreadable += [f"webhook {each.name}" for each in webhooks if not each.is_secret_readable]
+        unreadable += secondfactor.unreadable(factors)
         if unreadable:
             raise CommandError(
                 f"No key fits the secrets of: {', '.join(unreadable)}. "

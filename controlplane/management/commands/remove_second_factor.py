@@ -1,0 +1,30 @@
+"""``manage.py remove_second_factor``: for who has lost their phone, and their recovery codes."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.core.management import BaseCommand, CommandError
+
+from controlplane import secondfactor
+
+
+class Command(BaseCommand):
+    """Their password lets them in then; where a second factor is required, they enrol anew."""
+
+    help = "Remove somebody’s second factor and recovery codes: they have lost them."
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the argument."""
+        parser.add_argument("user", help="the name of the user")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Remove, and say so."""
+        user = User.objects.filter(username=options["user"]).first()
+        if user is None:
+            raise CommandError(f"No such user: {options['user']}")
+        if not secondfactor.remove(user):
+            raise CommandError(f"{user.get_username()} has no second factor")
+        self.stdout.write(f"{user.get_username()}: second factor removed")
