@@ -23,7 +23,8 @@ MAX_LEASE_SECONDS = 3600
 MIN_LEASE_SECONDS = 30
 MIN_TOKEN_LENGTH = 16
 MAX_ISSUER_LENGTH = 200  # of the column that people's identities are kept with
-TOTP_OFF, TOTP_OPTIONAL, TOTP_REQUIRED = TOTP_MODES = ("off", "optional", "required")
+TOTP_OFF, TOTP_REQUIRED = "off", "required"
+TOTP_MODES = (TOTP_OFF, "optional", TOTP_REQUIRED)
 MIB = 1 << 20
 
 KEY_IS_MISSING = (

@@ -19,7 +19,7 @@ from allauth.socialaccount.providers.openid_connect.provider import OpenIDConnec
 from allauth.socialaccount.providers.openid_connect.views import OpenIDConnectOAuth2Adapter
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.crypto import constant_time_compare
@@ -93,10 +93,13 @@ class Policy(DefaultSocialAccountAdapter):  # type: ignore[misc]  # untyped
         if not constant_time_compare(sociallogin.nonce, sociallogin.state[NONCE]):
             raise OAuth2Error("The id_token is of another sign-in")
         sociallogin.token = None  # a sign-in that waits for a code is kept in the session
-        with transaction.atomic():  # a new user is seen by others once it is whole
-            user = _account_of(request, sociallogin)
-            if settings.OIDC_GROUPS_CLAIM:
-                set_groups(user, _groups_in(sociallogin.claims))
+        try:
+            with transaction.atomic():  # a new user is seen by others once it is whole
+                user = _account_of(request, sociallogin)
+                if settings.OIDC_GROUPS_CLAIM:
+                    set_groups(user, _groups_in(sociallogin.claims))
+        except IntegrityError:
+            raise OAuth2Error("The account was made in another sign-in just now") from None
 
     def on_authentication_error(
         self,

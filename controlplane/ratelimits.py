@@ -29,12 +29,13 @@ from controlplane.outages import Outage
 logger = logging.getLogger(__name__)
 
 FAILURES = RateLimitItemPerMinute(60)  # bad tokens, or passwords, from one address: a guesser
+BEGINNINGS = RateLimitItemPerMinute(60)  # of sign-ins with the provider, from one address
 WRONG_CODES = RateLimitItemPerMinute(10, 15)  # of a second factor, for one person, from anywhere
 REDIS_SECONDS = 0.25  # how long a call may wait for Redis
 RETRY_SECONDS = 5  # how long Redis is left alone after a failure
 
 _CALLS, _BAD_TOKENS, _BAD_SIGN_INS = "calls", "bad-tokens", "bad-sign-ins"
-_BAD_CODES = "bad-codes"
+_BAD_CODES, _BEGINNINGS = "bad-codes", "beginnings"
 
 _UNKNOWN = "unknown"  # a unix socket
 
@@ -90,6 +91,14 @@ def check_bad_codes(user_id: int) -> None:
 def count_bad_code(user_id: int) -> None:
     """Count a code for this person that was wrong."""
     _count(WRONG_CODES, _BAD_CODES, str(user_id))
+
+
+def count_beginning(address: str) -> None:
+    """Count a sign-in that begins; TooManyRequests where it is one too many from ``address``.
+
+    Each leaves a row behind and lets us call the provider, whoever it is that asks.
+    """
+    _hit(BEGINNINGS, _BEGINNINGS, network_of(address))
 
 
 def _check(rate: RateLimitItem, *key: str) -> None:

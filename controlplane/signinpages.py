@@ -19,8 +19,9 @@ from django.utils.crypto import get_random_string
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from controlplane import providerusers, signins
+from controlplane import providerusers, ratelimits, signins
 from controlplane.conf import TOTP_OFF
+from controlplane.exceptions import TooManyRequests
 from controlplane.providerusers import FAULTS, NONCE, Protocol
 from controlplane.signinsteps import is_own_path
 
@@ -69,6 +70,10 @@ def provider_begin(request: HttpRequest) -> HttpResponseBase:
         return redirect(after)
     if request.headers.get("Sec-Fetch-Site", "none") not in _OUR_OWN_WISH:
         return redirect_to_login(after)
+    try:
+        ratelimits.count_beginning(request.META.get("REMOTE_ADDR") or "")
+    except TooManyRequests as too_many:
+        return _not_now(request, too_many)
     nonce = get_random_string(32)
     provider = Protocol(request, settings.OIDC_ISSUER).get_provider()
     sent: dict[str, Any] = {NONCE: nonce, "auth_params": {"nonce": nonce}}
@@ -88,6 +93,12 @@ def provider_callback(request: HttpRequest, provider_id: str) -> HttpResponseBas
         return redirect(settings.LOGIN_REDIRECT_URL)
     answer = OAuth2CallbackView.adapter_view(Protocol(request, provider_id))
     return _spoken(request, lambda: answer(request))
+
+
+def _not_now(request: HttpRequest, too_many: TooManyRequests) -> HttpResponse:
+    response = providerusers.refusal(request, "often", status=429)
+    response["Retry-After"] = str(too_many.retry_after)
+    return response
 
 
 def _spoken(request: HttpRequest, with_provider: Callable[[], HttpResponse]) -> HttpResponse:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
@@ -74,11 +76,15 @@ def provider(site: Site) -> Iterator[Provider]:
     site.provider.behave()
 
 
+_ADDRESSES = (f"127.0.{number // 200 + 1}.{number % 200 + 1}" for number in count())
+
+
 class Browser:
-    """Somebody's browser."""
+    """Somebody's browser, at an address of its own: from one, not all tests may begin a sign-in."""
 
     def __init__(self, server: LiveServer) -> None:
-        self.client = httpx.Client(base_url=server.url)
+        transport = httpx.HTTPTransport(local_address=next(_ADDRESSES))
+        self.client = httpx.Client(transport=transport, base_url=server.url)
 
     def begin(self, after: str = "/workspaces/desk/", **headers: str) -> httpx.Response:
         """Follow the link on the page."""
@@ -454,6 +460,35 @@ def test_whoever_is_signed_in_stays_so(browser: MakeBrowser, provider: Provider)
     assert shared.name == "first"
     assert shared.client.get(CONTROL).json()["yours"] is True
     assert shared.post(f"{CONTROL}/release", {"client_id": TAB}).status_code == 200
+
+
+def test_one_address_may_not_begin_without_end(site: Site, tmp_path: Path) -> None:
+    """Each beginning is a row in the database and a call to the provider."""
+    server = LiveServer(tmp_path, site.database.url, **site.provider.settings).start()
+    flood = Browser(server)
+    try:
+        statuses = [flood.begin().status_code for _ in range(61)]
+        assert statuses == [302] * 60 + [429]
+        refused = flood.begin()
+        assert_refused(refused, "Too many sign-ins have begun", 429)
+        assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    finally:
+        flood.client.close()
+        server.stop()
+
+
+def test_who_comes_twice_at_once_for_the_first_time_has_one_account(
+    site: Site, browser: MakeBrowser, provider: Provider
+) -> None:
+    provider.people["s-35"] = person("twin")
+    ways = [(each, each.at_the_provider("s-35")) for each in (browser(), browser(), browser())]
+    with ThreadPoolExecutor(len(ways)) as pool:
+        answers = list(pool.map(lambda way: way[0].client.get(way[1]), ways))
+    assert {answer.status_code for answer in answers} <= {302, 400}
+    assert 302 in {answer.status_code for answer in answers}
+    assert site.database.rows(
+        "SELECT uid FROM socialaccount_socialaccount WHERE uid = %s", ["s-35"]
+    ) == [("s-35",)]
 
 
 # --- What follows ---------------------------------------------------------------------------------

@@ -115,8 +115,9 @@ class Device:
 
 
 @pytest.fixture
-def device(optional: None, olive: User, clock: Clock) -> Device:
+def device(mode: Mode, olive: User, clock: Clock) -> Device:
     """The authenticator that Olive has enrolled."""
+    mode("optional")
     client = Client()
     client.force_login(olive)
     return Device(clock, client)
@@ -137,9 +138,8 @@ def test_who_has_enrolled_is_not_asked_where_it_is_switched_off(device: Device, 
     assert is_signed_in(client)
 
 
-def test_who_has_not_enrolled_signs_in_by_password_where_it_is_optional(
-    optional: None, olive: User
-) -> None:
+@pytest.mark.usefixtures("optional")
+def test_who_has_not_enrolled_signs_in_by_password_where_it_is_optional(olive: User) -> None:
     client, answer = give_password()
     assert answer.headers["Location"] == "/workspaces/desk/"
     assert is_signed_in(client)
@@ -147,9 +147,8 @@ def test_who_has_not_enrolled_signs_in_by_password_where_it_is_optional(
 
 
 # --- Enrolling ------------------------------------------------------------------------------------
-def test_a_wrong_code_enrols_nobody_and_the_secret_stays(
-    optional: None, olive: User, clock: Clock
-) -> None:
+@pytest.mark.usefixtures("optional")
+def test_a_wrong_code_enrols_nobody_and_the_secret_stays(olive: User, clock: Clock) -> None:
     client = Client()
     client.force_login(olive)
     secret = secret_in(client.get(FACTOR).content.decode())
@@ -163,9 +162,8 @@ def test_a_wrong_code_enrols_nobody_and_the_secret_stays(
     assert secondfactor.is_enrolled(olive)
 
 
-def test_the_page_shows_the_secret_as_a_picture_within_the_policy(
-    optional: None, olive: User
-) -> None:
+@pytest.mark.usefixtures("optional")
+def test_the_page_shows_the_secret_as_a_picture_within_the_policy(olive: User) -> None:
     client = Client()
     client.force_login(olive)
     answer = client.get(FACTOR)
@@ -249,7 +247,8 @@ def test_a_code_from_before_one_that_has_counted_is_used_up_as_well(
     assert not is_signed_in(other)
 
 
-def test_the_code_that_enrolled_lets_nobody_in(optional: None, olive: User, clock: Clock) -> None:
+@pytest.mark.usefixtures("optional")
+def test_the_code_that_enrolled_lets_nobody_in(olive: User, clock: Clock) -> None:
     client = Client()
     client.force_login(olive)
     secret = secret_in(client.get(FACTOR).content.decode())

@@ -25,7 +25,6 @@ from joserfc.jwk import RSAKey
 from tests.support.processes import free_port
 
 CLIENT_ID, CLIENT_SECRET = "desktopctl-at-test", "the-secret-of-the-client-0123456789"
-CONFIGURATION = "/.well-known/openid-configuration"
 
 _PAGE = """<!doctype html><title>Provider</title><h1>Who are you?</h1>
 <form method="post"><label>Name <input name="name" autofocus></label>
