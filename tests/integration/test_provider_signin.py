@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +15,12 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 import httpx
 import pytest
 from django.test import Client
+from joserfc import jwt
+from joserfc.jwk import RSAKey
 
 from tests.support.authenticator import code_of, recovery_codes_in, secret_in
 from tests.support.databases import Database, Databases
-from tests.support.openid import CLIENT_SECRET, Claims, Provider, key_of
+from tests.support.openid import CLIENT_SECRET, KID, Claims, Provider, by_hand, new_key
 from tests.support.server import LiveServer
 
 BEGIN, CALLBACK = "/accounts/oidc/", "/accounts/oidc/callback/"
@@ -335,12 +338,36 @@ def test_a_token_that_is_not_for_this_sign_in_signs_nobody_in(
     assert claimant.name == ""
 
 
-def test_a_token_that_somebody_else_has_signed_signs_nobody_in(
-    browser: MakeBrowser, provider: Provider
+def with_another_key(claims: Claims, published: RSAKey) -> str:
+    return jwt.encode({"alg": "RS256", "kid": KID}, claims, new_key())
+
+
+def unsigned(claims: Claims, published: RSAKey) -> str:
+    return by_hand({"alg": "none"}, claims, lambda _: b"")
+
+
+def with_what_all_know(claims: Claims, published: RSAKey) -> str:
+    """Let the public key be taken for a common secret."""
+    known = published.as_pem(private=False)
+    return by_hand({"alg": "HS256"}, claims, lambda text: hmac.digest(known, text, "sha256"))
+
+
+def with_the_clients_secret(claims: Claims, published: RSAKey) -> str:
+    secret = CLIENT_SECRET.encode()
+    return by_hand({"alg": "HS256"}, claims, lambda text: hmac.digest(secret, text, "sha256"))
+
+
+@pytest.mark.parametrize(
+    "forge", [with_another_key, unsigned, with_what_all_know, with_the_clients_secret]
+)
+def test_a_token_that_the_provider_has_not_signed_signs_nobody_in(
+    browser: MakeBrowser, provider: Provider, forge: Callable[[Claims, RSAKey], str]
 ) -> None:
     provider.people["s-20"] = person("victim")
-    provider.signs_with = key_of("the-forgers")
-    assert_refused(browser().sign_in("s-20"), FAILED, 400)
+    provider.forge = lambda claims: forge(claims, provider.key)
+    claimant = browser()
+    assert_refused(claimant.sign_in("s-20"), FAILED, 400)
+    assert claimant.name == ""
 
 
 def test_an_answer_without_an_id_token_signs_nobody_in(

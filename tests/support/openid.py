@@ -33,9 +33,22 @@ _PAGE = """<!doctype html><title>Provider</title><h1>Who are you?</h1>
 Claims = dict[str, Any]
 
 
-def key_of(kid: str) -> RSAKey:
-    """Return a new key to sign with."""
-    return RSAKey.generate_key(2048, {"kid": kid, "use": "sig", "alg": "RS256"})
+KID = "the-published-one"
+
+
+def new_key() -> RSAKey:
+    """Return a key to sign with, by the name of the published one."""
+    return RSAKey.generate_key(2048, {"kid": KID, "use": "sig", "alg": "RS256"})
+
+
+def by_hand(header: Claims, claims: Claims, sign: Callable[[bytes], bytes]) -> str:
+    """Return a token as no library would make it."""
+    parts = [_base64(json.dumps(part).encode()) for part in ({"kid": KID} | header, claims)]
+    return ".".join([*parts, _base64(sign(".".join(parts).encode()))])
+
+
+def _base64(data: bytes) -> str:
+    return urlsafe_b64encode(data).decode().rstrip("=")
 
 
 @dataclass
@@ -51,19 +64,19 @@ class Provider:
     """Signs in whom ``people`` names, each with claims of their own beside ``sub``.
 
     ``bend`` may change the claims of an id_token before it is signed, ``told`` those of the
-    userinfo; ``signs_with`` is another key than the published one in a forger's hands.
+    userinfo; ``forge`` makes the token instead, as somebody who has not the published key.
     """
 
     people: dict[str, Claims] = field(default_factory=dict)
     bend: Callable[[Claims], None] = lambda _: None
     told: Callable[[Claims], None] = lambda _: None
-    signs_with: RSAKey | None = None
+    forge: Callable[[Claims], str] | None = None
     sends_id_token: bool = True
     issuer_it_claims: str = ""
 
     def __post_init__(self) -> None:
         self.port = free_port()
-        self.key = key_of("the-published-one")
+        self.key = new_key()
         self.tokens_given: list[str] = []
         self.faults: list[str] = []  # of clients
         self._codes: dict[str, Grant] = {}
@@ -102,7 +115,7 @@ class Provider:
     def behave(self) -> None:
         """Be honest again."""
         self.bend = self.told = lambda _: None
-        self.signs_with, self.sends_id_token, self.issuer_it_claims = None, True, ""
+        self.forge, self.sends_id_token, self.issuer_it_claims = None, True, ""
 
     # --- What it answers --------------------------------------------------------------------------
     def configuration(self) -> Claims:
@@ -184,15 +197,16 @@ class Provider:
             "nonce": grant.asked["nonce"],
         }
         self.bend(claims)
-        key = self.signs_with or self.key
-        return jwt.encode({"alg": "RS256", "kid": self.key.kid}, claims, key)
+        if self.forge:
+            return self.forge(claims)
+        return jwt.encode({"alg": "RS256", "kid": self.key.kid}, claims, self.key)
 
     def _check(self, sent: dict[str, str], **expected: str) -> None:
         self.faults += [name for name, value in expected.items() if sent.get(name) != value]
 
 
 def _challenge(verifier: str) -> str:
-    return urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
+    return _base64(hashlib.sha256(verifier.encode()).digest())
 
 
 class _Handler(BaseHTTPRequestHandler):
