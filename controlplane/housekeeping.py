@@ -17,6 +17,7 @@ from functools import cache
 from typing import Any
 
 from django.conf import settings
+from django.contrib.sessions.models import Session
 from django.db import Error as AnyDatabaseError
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -130,8 +131,8 @@ def due_for_requests() -> list[int]:
 def tidy() -> None:
     """Close the rows of streams whose process is gone; remove those that are a day old.
 
-    A token is spent for as long as its row is there: a day is more than it lives. What webhooks
-    were told is kept for a month.
+    A token is spent for as long as its row is there: a day is more than it lives. Logins that have
+    expired go a day later, and what webhooks were told is kept for a month.
     """
     stale = Now() - timedelta(seconds=presenters.STALE_STREAM_SECONDS)
     lost = DisplayStream.objects.filter(
@@ -140,6 +141,7 @@ def tidy() -> None:
     lost.update(closed_at=F("stamped_at"), close_code=LOST_CODE)
     DisplayStream.objects.filter(driving_epoch__isnull=True, stamped_at__lt=Now() - KEEP).delete()
     ControlRequest.objects.filter(ended_at__lt=Now() - KEEP).delete()
+    Session.objects.filter(expire_date__lt=Now() - KEEP).delete()
     WebhookDelivery.objects.filter(
         Q(delivered_at__isnull=False) | Q(failed_at__isnull=False),
         created_at__lt=Now() - KEEP_DELIVERIES,

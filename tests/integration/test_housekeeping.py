@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.db import OperationalError, connections
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from controlplane import handovers, housekeeping, leases
 from controlplane.housekeeping import Housekeeping, due_for_limits, due_for_requests, tidy
@@ -232,6 +234,15 @@ def test_rows_that_are_still_driving_are_left_to_the_sweep(desk: Workspace, oper
     silent_for(driver, 25 * 3600)
     tidy()
     assert DisplayStream.objects.get().closed_at is None
+
+
+def test_logins_that_expired_a_day_ago_are_removed(db: None) -> None:
+    for hours in (25, 23, -1):
+        at = timezone.now() - timedelta(hours=hours)
+        Session.objects.create(pk=f"expired {hours} h ago", session_data="", expire_date=at)
+    tidy()
+    left = set(Session.objects.values_list("pk", flat=True))
+    assert left == {"expired 23 h ago", "expired -1 h ago"}
 
 
 # --- The task -------------------------------------------------------------------------------------
