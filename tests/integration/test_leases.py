@@ -25,6 +25,7 @@ from controlplane.models import (
     DisplayControlLease,
     EndReason,
     HandBack,
+    Role,
     Workspace,
     WorkspaceGrant,
 )
@@ -346,6 +347,7 @@ def test_force_release_ends_whoevers_control_and_says_who_and_why(
     take(desk, tab(operator))
     assert force(desk, " maintenance ")
     assert_free(desk, reason="forced", epoch=1)
+    assert not leases.held().exists()
     assert view_of(desk).last_end == {
         "reason": "forced",
         "by": "Mary Manager",
@@ -410,6 +412,36 @@ def test_the_end_of_a_display_ends_the_lease(desk: Workspace, operator: User) ->
     Workspace.objects.filter(pk=desk.pk).update(enabled=False)
     assert leases.end_lost_access([lease_of(desk)]) == 1
     assert_free(desk, reason="access_ended", epoch=1)
+
+
+@pytest.fixture
+def other_desk(operator: User) -> Workspace:
+    """Another workspace that the operator may control."""
+    workspace = Workspace.objects.create(slug="other", upstream_url="tcp://127.0.0.1:5998")
+    WorkspaceGrant.objects.create(workspace=workspace, user=operator, role=Role.OPERATOR)
+    return workspace
+
+
+def test_the_end_of_an_account_ends_all_its_leases(
+    desk: Workspace, other_desk: Workspace, operator: User
+) -> None:
+    for each in (desk, other_desk):
+        take(each, tab(operator))
+    User.objects.filter(pk=operator.pk).update(is_active=False)
+    assert leases.end_lost_access(leases.held()) == 2
+    assert not leases.held().exists()
+
+
+def test_what_happened_to_another_workspace_neither_resumes_nor_ends_anything_here(
+    desk: Workspace, other_desk: Workspace, operator: User
+) -> None:
+    take(other_desk, tab(operator))
+    let_expire(other_desk)
+    take(other_desk, tab(operator), epoch=1)
+    take(desk, tab(operator))
+    give_back(desk, tab(operator))
+    take(desk, tab(operator))
+    assert refusal(take, desk, tab(operator), epoch=1) == "released"
 
 
 def test_who_still_has_access_keeps_control(desk: Workspace, operator: User) -> None:
@@ -577,7 +609,8 @@ def test_two_lost_answers_in_a_row_are_followed_to_the_living_epoch(
     for epoch in (2, 3):
         let_expire(desk)
         assert take(desk, tab(operator), epoch=1) == epoch
-    assert take(desk, tab(operator), epoch=1) == 3
+    for known in (1, 2, 3):
+        assert take(desk, tab(operator), epoch=known) == 3
 
 
 def test_a_lost_resumption_that_was_ended_by_force_stays_ended(
@@ -898,6 +931,11 @@ def test_every_event_says_who_in_which_tab_from_where_and_why(
     take(desk, person)
     leases.close(desk, note="repairs", **mary)
     leases.open_again(desk, **mary)
+    take(desk, person)
+    give_back(desk, person)
+    take(desk, tab(colleague, login="login"))
+    ended = frozenset({"login"})
+    leases.end_lost_access([lease_of(desk)], logins_ended=ended, by="Mary Manager")
     rows = ControlEvent.objects.order_by("id").values_list(
         "what", "who", "client_id", "ip", "epoch", "ended_epoch", "reason", "note"
     )
@@ -924,6 +962,11 @@ def test_every_event_says_who_in_which_tab_from_where_and_why(
         ("parked", "colleague", "", None, 4, None, "forced", ""),
         ("closed", *marys, 4, None, "", "repairs"),
         ("opened", *marys, 4, None, "", ""),
+        ("acquired", *persons, 5, None, "", ""),
+        ("released", *persons, 5, 5, "released", ""),
+        ("acquired", *persons, 6, None, "", ""),
+        ("access_ended", "Mary Manager", person.client_id, None, 6, 6, "access_ended", ""),
+        ("parked", "colleague", "", None, 6, None, "access_ended", ""),
     ]
 
 
