@@ -165,6 +165,15 @@ def test_resize_power_fence_and_qemu_messages_are_understood_and_ignored(raw: by
     assert parse(raw + KEY) == [Ignored(raw[0], raw=raw), KeyEvent(True, 0x61, raw=KEY)]
 
 
+@pytest.mark.parametrize("count", [255, 256, 300, 65535])
+def test_any_number_of_encodings_is_one_message(count: int) -> None:
+    raw = encode_set_encodings(range(count))
+    assert parse(raw + KEY) == [
+        SetEncodings(tuple(range(count)), raw=raw),
+        KeyEvent(True, 0x61, raw=KEY),
+    ]
+
+
 @pytest.mark.parametrize("kind", sorted(set(range(256)) - KNOWN_TYPES))
 def test_an_unknown_type_ends_the_stream(kind: int) -> None:
     told, violation = decide(iter([KEY + bytes([kind])]))
