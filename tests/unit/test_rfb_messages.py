@@ -146,6 +146,12 @@ def test_padding_is_forwarded_as_it_came() -> None:
     assert parse(raw) == [KeyEvent(True, 0x61, raw=raw)]
 
 
+def test_padding_before_a_count_is_no_part_of_it() -> None:
+    raw = bytes.fromhex("02 ff 0001 00000007")
+
+    assert parse(raw + KEY) == [SetEncodings((7,), raw=raw), KeyEvent(True, 0x61, raw=KEY)]
+
+
 @pytest.mark.parametrize(
     "raw",
     [
