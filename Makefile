@@ -1,6 +1,6 @@
 # The same commands for people and for CI. Each prepares what it needs first; see scripts/setup.
 # ARGS= is handed to pytest or to the benchmarks: make test ARGS="-k lease -x"
-.PHONY: help setup run test lint bench soak chaos newcomer screenshots install
+.PHONY: help setup run test lint mutation bench soak chaos newcomer screenshots install
 .NOTPARALLEL:
 # Python is started hundreds of times: what it has compiled, it keeps.
 unexport PYTHONDONTWRITEBYTECODE
@@ -21,6 +21,7 @@ help:
 	@echo "make run      two demo desktops and the server on http://localhost:8000 (PORT= to change)"
 	@echo "make test     all tests"
 	@echo "make lint     all linters"
+	@echo "make mutation change the code of lease, gate and parser: which change do the tests not notice?"
 	@echo "make bench    measure beside websockify, noVNC's page and a C relay; writes docs/benchmarks.md"
 	@echo "make soak     550 displays for 15 minutes (MINUTES= to change): what ends or grows? Writes docs/soak.md"
 	@echo "make chaos    break everything, three times each; writes docs/reliability.md"
@@ -54,6 +55,10 @@ lint: setup
 	npx tsc -p tsconfig.json
 	shellcheck $(SHELL_SCRIPTS)
 	scripts/check_tree
+
+# What is not done after MINUTES= is done by the next call: what has been killed stays so.
+mutation: setup
+	@exec setpriv --pdeathsig TERM -- timeout --signal INT $(or $(MINUTES),60)m $(PYTHON_TOOL) tests.mutation $(ARGS)
 
 bench: setup
 	@exec setpriv --pdeathsig TERM -- $(PYTHON_TOOL) bench $(ARGS)

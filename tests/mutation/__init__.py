@@ -1,0 +1,1 @@
+"""``make mutation``: do the tests notice when the code is changed? See docs/mutation.md."""
