@@ -728,7 +728,7 @@ def test_an_epoch_that_never_was_has_no_end_of_its_own(desk: Workspace, operator
 
 
 def test_a_refusal_reads_as_its_code() -> None:
-    assert str(leases.Refused("forced", by="Mary Manager")) == "forced"
+    assert str(leases.Refused("forced", "Mary Manager")) == "forced"
 
 
 def test_each_reason_of_the_row_is_also_the_name_of_an_event() -> None:
