@@ -24,12 +24,6 @@ test("the page asks at once for every script that it waits for, and for no other
   assert.deepEqual(asked.toSorted(), [...(await importsOf("main.js"))].sort());
 });
 
-test("noVNC is loaded beside the page's scripts, from the address from which they import it", () => {
-  const [beside] = named(/<script type="module" async src="([^"]+)">/g);
-  assert.ok(beside);
-  assert.deepEqual(named(/data-novnc="([^"]+)"/g), [beside]);
-});
-
 test("until a desktop is shown, the page's own scripts have 60 KiB at most, as they lie in the tree", async () => {
   const names = ["main.js", ...(await importsOf("main.js"))];
   const sizes = await Promise.all(names.map((name) => readFile(new URL(`static/controlplane/${name}`, ROOT))));
