@@ -8,6 +8,7 @@ from asgiref.sync import sync_to_async
 from axes.backends import AxesBackend
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User
+from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from controlplane import logs, signins
@@ -40,11 +41,15 @@ class PeopleBackend(AxesBackend):  # type: ignore[misc]  # untyped
 
     def get_user(self, user_id: int) -> User | None:
         """Return the person whose session it is, with one query for all that is asked above."""
-        user = User.objects.select_related("api_token").filter(pk=user_id).first()
+        user = self.accounts().filter(pk=user_id).first()
         if user is None or not self.user_can_authenticate(user):
             return None
         logs.note(user_id=user.pk)
         return user
+
+    def accounts(self) -> QuerySet[User]:
+        """Return all whose sessions may count, with what is asked of each."""
+        return User.objects.select_related("api_token")
 
     async def aget_user(self, user_id: int) -> User | None:
         """Do the same where nothing may block."""

@@ -129,11 +129,17 @@ def parse_issuer(name: str, url: str) -> str:
     parts = split_url(name, url, "http", "https")
     if parts.query or parts.fragment or parts.username is not None:
         raise ConfigError(name, "must be an address without a query, as the provider writes it")
-    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+    if not is_private(url):
         raise ConfigError(name, "must start with https://")
     if len(url) > MAX_ISSUER_LENGTH:
         raise ConfigError(name, f"must have at most {MAX_ISSUER_LENGTH} characters")
     return url
+
+
+def is_private(url: str) -> bool:
+    """Whether nobody on the way can read or change what is sent there, nor the answer."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
 
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}

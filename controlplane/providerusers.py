@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from allauth.account.stages import LoginStage
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialAccount, SocialLogin
@@ -19,14 +20,17 @@ from allauth.socialaccount.providers.openid_connect.provider import OpenIDConnec
 from allauth.socialaccount.providers.openid_connect.views import OpenIDConnectOAuth2Adapter
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, close_old_connections, transaction
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.crypto import constant_time_compare
-from requests import RequestException
+from requests import RequestException, Session
 
+from controlplane import conf
 from controlplane.backends import PeopleBackend
 from controlplane.proxyusers import is_a_name, set_groups
+from controlplane.signinsteps import is_a_providers_word
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +38,36 @@ logger = logging.getLogger(__name__)
 FAULTS = (RequestException, OAuth2Error, LookupError, TypeError, ValueError)
 
 NONCE = "nonce"  # in the state of a sign-in that is under way, and in the provider's token
+
+BACKEND = f"{__name__}.ProviderBackend"
+
+_ENDPOINTS = ("authorization_endpoint", "token_endpoint", "userinfo_endpoint", "jwks_uri")
+
+
+class ProviderBackend(PeopleBackend):
+    """Of the sessions that are a provider's word: they count while it is the one in use.
+
+    They end with ``OIDC_ISSUER``, and with the row that says who somebody is there.
+    """
+
+    def authenticate(self, *args: Any, **kwargs: Any) -> None:
+        """Know no passwords."""
+
+    def accounts(self) -> QuerySet[User]:
+        """Return those of whom the provider has a word."""
+        return super().accounts().filter(socialaccount__provider=settings.OIDC_ISSUER)
+
+
+class Vouching(LoginStage):  # type: ignore[misc]  # untyped
+    """The last step of a sign-in: a session that is a provider's word is ProviderBackend's."""
+
+    key = "vouching"
+
+    def handle(self) -> tuple[None, bool]:
+        """Go on to the session."""
+        if is_a_providers_word(self.login.signal_kwargs):
+            self.login.user.backend = BACKEND
+        return None, True
 
 
 class Protocol(OpenIDConnectOAuth2Adapter):  # type: ignore[misc]  # untyped
@@ -43,8 +77,11 @@ class Protocol(OpenIDConnectOAuth2Adapter):  # type: ignore[misc]  # untyped
     def openid_config(self) -> dict[str, Any]:
         """Return what the provider says of itself, if that is about the issuer that we trust."""
         config: dict[str, Any] = super().openid_config
-        if str(config["issuer"]).rstrip("/") != settings.OIDC_ISSUER.rstrip("/"):
-            raise OAuth2Error("The provider is another issuer than OIDC_ISSUER")
+        if config["issuer"] != settings.OIDC_ISSUER:
+            raise OAuth2Error("The provider is another issuer than OIDC_ISSUER, to the letter")
+        for name in _ENDPOINTS:
+            if not conf.is_private(str(config[name])):
+                raise OAuth2Error(f"The provider's {name} is without https")
         return config
 
     def get_access_token_data(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -87,6 +124,12 @@ class Provider(OpenIDConnectProvider):  # type: ignore[misc]  # untyped
 
 class Policy(DefaultSocialAccountAdapter):  # type: ignore[misc]  # untyped
     """Who may come in, and as whom; django-allauth asks, here are the answers."""
+
+    def get_requests_session(self) -> Session:
+        """Return what to call the provider with; the database's connection is others' meanwhile."""
+        close_old_connections()
+        session: Session = super().get_requests_session()
+        return session
 
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
         """Let it be an account's sign-in, or end it with a page that says why it is not."""
@@ -156,7 +199,11 @@ def _first_time(request: HttpRequest, login: SocialLogin) -> User:
     name = _name_in(login.claims)
     if not name:
         raise _refused(request, "nameless", login.account.uid)
-    found = User.objects.filter(username=name).first()
+    found = User.objects.select_for_update().filter(username=name).first()
+    login.lookup()  # again: they may have come in another tab while that was waited for
+    if login.is_existing:
+        theirs: User = login.user
+        return theirs
     if found is None and not settings.OIDC_ADD_PEOPLE:
         raise _refused(request, "unknown", name)
     if found is not None and not _waits_for_its_person(found):

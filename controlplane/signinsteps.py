@@ -25,13 +25,14 @@ class Steps(DefaultAccountAdapter):  # type: ignore[misc]  # untyped
 
     def get_login_stages(self) -> list[str]:
         """Return the steps before the session, in their order."""
-        return [] if settings.SIGNIN_TOTP == TOTP_OFF else ["controlplane.secondfactor.Step"]
+        asked = [] if settings.SIGNIN_TOTP == TOTP_OFF else ["controlplane.secondfactor.Step"]
+        return [*asked, "controlplane.providerusers.Vouching"]
 
     def post_login(
         self, request: HttpRequest, user: User, *, signal_kwargs: Any, **kwargs: Any
     ) -> HttpResponse:
         """Give a login that is a provider's word an end; answer with the way on."""
-        if signal_kwargs and "sociallogin" in signal_kwargs:
+        if is_a_providers_word(signal_kwargs):
             request.session.set_expiry(PROVIDER_SESSION_TIME)
         response: HttpResponse = super().post_login(
             request, user, signal_kwargs=signal_kwargs, **kwargs
@@ -48,6 +49,11 @@ class Steps(DefaultAccountAdapter):  # type: ignore[misc]  # untyped
 
     def add_message(self, *args: Any, **kwargs: Any) -> None:
         """Say nothing: the page that comes next shows who is signed in."""
+
+
+def is_a_providers_word(signal_kwargs: dict[str, Any] | None) -> bool:
+    """Whether a provider vouches for whoever signs in, by what django-allauth keeps of it."""
+    return "sociallogin" in (signal_kwargs or {})
 
 
 def is_own_path(url: str) -> bool:

@@ -159,6 +159,8 @@ if AUTH_PROXY_HEADER:
     AUTHENTICATION_BACKENDS.append("controlplane.proxyusers.ProxyBackend")
     _after = MIDDLEWARE.index("django.contrib.auth.middleware.AuthenticationMiddleware") + 1
     MIDDLEWARE.insert(_after, "controlplane.middleware.ProxySignInMiddleware")
+if OIDC_ISSUER:
+    AUTHENTICATION_BACKENDS.append("controlplane.providerusers.ProviderBackend")
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "workspaces"
 LOGOUT_REDIRECT_URL = "login"

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import httpx
+import psycopg
 import pytest
+from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
+from controlplane.providerusers import Policy
 from tests.support.authenticator import code_of, recovery_codes_in, secret_in
 from tests.support.databases import Database, Databases
 from tests.support.openid import CLIENT_SECRET, KID, Claims, Provider, by_hand, new_key
 from tests.support.server import LiveServer
+from tests.support.timing import wait_until
 
 BEGIN, CALLBACK = "/accounts/oidc/", "/accounts/oidc/callback/"
 CONTROL = "/api/workspaces/desk/display/control"
@@ -393,6 +398,30 @@ def test_a_provider_that_calls_itself_by_another_name_is_not_asked(
     assert_refused(browser().begin(), FAILED, 400)
 
 
+def test_an_issuer_is_compared_to_the_letter(browser: MakeBrowser, provider: Provider) -> None:
+    provider.issuer_it_claims = f"{provider.issuer}/"
+    assert_refused(browser().begin(), FAILED, 400)
+
+
+@pytest.mark.parametrize(
+    "name", ["authorization_endpoint", "token_endpoint", "userinfo_endpoint", "jwks_uri"]
+)
+@pytest.mark.parametrize("address", ["http://sso.example/there", "ftp://127.0.0.1/", "", None, 7])
+def test_a_provider_is_not_spoken_with_where_others_could_read_along(
+    browser: MakeBrowser, provider: Provider, name: str, address: Any
+) -> None:
+    provider.endpoints = {name: address}
+    assert_refused(browser().begin(), FAILED, 400)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_whoever_waits_for_the_provider_holds_no_connection_to_the_database() -> None:
+    User.objects.exists()
+    assert connection.connection is not None
+    with Policy().get_requests_session():
+        assert connection.connection is None
+
+
 def test_a_provider_that_does_not_answer_is_said_to_be_away(
     browser: MakeBrowser, provider: Provider
 ) -> None:
@@ -518,6 +547,56 @@ def test_who_comes_twice_at_once_for_the_first_time_has_one_account(
     ) == [("s-35",)]
 
 
+def test_an_account_that_is_given_a_password_meanwhile_is_not_taken_over(
+    site: Site, browser: MakeBrowser, provider: Provider
+) -> None:
+    site.server.manage("shell", "-c", _MAKE.format("contested"))
+    provider.people["s-36"] = person("contested")
+    claimant = browser()
+    answer = come_back_during(
+        site, claimant, "s-36", "UPDATE auth_user SET password = 'its' WHERE username = 'contested'"
+    )
+    assert_refused(answer, "has a password")
+    assert claimant.name == ""
+
+
+def test_who_comes_in_another_tab_meanwhile_is_let_in_in_both(
+    site: Site, browser: MakeBrowser, provider: Provider
+) -> None:
+    site.server.manage("shell", "-c", _MAKE.format("doubled"))
+    provider.people["s-37"] = person("doubled")
+    late = browser()
+    answer = come_back_during(site, late, "s-37", _CONNECT, [provider.issuer, "s-37", "doubled"])
+    assert answer.headers["Location"] == "/workspaces/desk/"
+    assert late.name == "doubled"
+
+
+def come_back_during(
+    site: Site, someone: Browser, name: str, change: LiteralString, parameters: Sequence[str] = ()
+) -> httpx.Response:
+    """Sign in while somebody else's change of the account is under way."""
+    back = someone.at_the_provider(name)
+    with psycopg.connect(site.database.url) as other, ThreadPoolExecutor(1) as aside:
+        other.execute(change, parameters)
+        answer = aside.submit(someone.client.get, back)
+        wait_until(lambda: answer.done() or site.database.rows(_WAITS_FOR_A_ROW), "the sign-in")
+        other.commit()
+    return answer.result()
+
+
+_CONNECT = """
+INSERT INTO socialaccount_socialaccount
+    (provider, uid, last_login, date_joined, extra_data, user_id)
+SELECT %s, %s, now(), now(), '{}', theirs.id
+    FROM (SELECT id FROM auth_user WHERE username = %s FOR UPDATE) AS theirs
+"""
+_MAKE = "from django.contrib.auth.models import User; User.objects.create_user('{}')"
+_WAITS_FOR_A_ROW = (
+    "SELECT pid FROM pg_stat_activity"
+    " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+)
+
+
 # --- What follows ---------------------------------------------------------------------------------
 def test_groups_are_set_anew_with_each_sign_in_and_control_ends_with_the_right(
     browser: MakeBrowser, provider: Provider
@@ -555,6 +634,42 @@ def assert_lasts_for_twelve_hours(answer: httpx.Response) -> None:
     [cookie] = [each for each in answer.headers.get_list("Set-Cookie") if "sessionid" in each]
     seconds = int(cookie.lower().partition("max-age=")[2].partition(";")[0])
     assert 11 * 3600 < seconds <= 12 * 3600
+
+
+def test_a_session_ends_with_what_says_who_somebody_is_at_the_provider(
+    site: Site, browser: MakeBrowser, provider: Provider
+) -> None:
+    provider.people["s-43"] = person("separated", groups=["operators"])
+    separated = browser()
+    separated.sign_in("s-43")
+    assert separated.can is not None
+    delete_what_says_who_is(site, "s-43")
+    assert separated.client.get(CONTROL).status_code == 401
+    assert separated.name == ""
+
+
+def delete_what_says_who_is(site: Site, uid: str) -> None:
+    site.database.rows("DELETE FROM socialaccount_socialaccount WHERE uid = %s", [uid])
+
+
+def test_a_session_ends_where_the_provider_is_switched_off_and_a_passwords_does_not(
+    site: Site, tmp_path: Path, browser: MakeBrowser, provider: Provider
+) -> None:
+    provider.people["s-44"] = person("switched")
+    switched = browser()
+    switched.sign_in("s-44")
+    server = LiveServer(tmp_path, site.database.url).start()
+    after = Browser(server)
+    try:
+        for session, name in (
+            (switched.client.cookies["sessionid"], ""),
+            ("session-of-operator", "operator"),
+        ):
+            after.client.headers["Cookie"] = f"sessionid={session}"
+            assert after.name == name
+    finally:
+        after.client.close()
+        server.stop()
 
 
 def test_a_password_still_signs_in(browser: MakeBrowser) -> None:
@@ -597,8 +712,7 @@ def test_without_new_people_only_who_has_an_account_is_let_in(
 ) -> None:
     provider.people["s-50"] = person("stranger")
     provider.people["s-51"] = person("expected")
-    make = "from django.contrib.auth.models import User; User.objects.create_user('expected')"
-    site.server.manage("shell", "-c", make)
+    site.server.manage("shell", "-c", _MAKE.format("expected"))
     known = provider.settings | {"OIDC_ADD_PEOPLE": "off"}
     closed = LiveServer(tmp_path, site.database.url, **known).start()
     stranger, expected = Browser(closed), Browser(closed)
@@ -658,6 +772,8 @@ def test_who_has_a_second_factor_here_is_asked_after_the_provider_and_nobody_mus
         assert answer.headers["Location"] == "/workspaces/desk/"
         assert again.name == "careful"
         assert_lasts_for_twelve_hours(answer)
+        delete_what_says_who_is(site, "s-53")
+        assert again.name == ""
     finally:
         first.client.close()
         again.client.close()

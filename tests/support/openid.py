@@ -73,6 +73,7 @@ class Provider:
     forge: Callable[[Claims], str] | None = None
     sends_id_token: bool = True
     issuer_it_claims: str = ""
+    endpoints: Claims = field(default_factory=dict)  # other ones than it has
 
     def __post_init__(self) -> None:
         self.port = free_port()
@@ -116,6 +117,7 @@ class Provider:
         """Be honest again."""
         self.bend = self.told = lambda _: None
         self.forge, self.sends_id_token, self.issuer_it_claims = None, True, ""
+        self.endpoints = {}
 
     # --- What it answers --------------------------------------------------------------------------
     def configuration(self) -> Claims:
@@ -131,7 +133,7 @@ class Provider:
             "id_token_signing_alg_values_supported": ["RS256"],
             "token_endpoint_auth_methods_supported": ["client_secret_post"],
             "code_challenge_methods_supported": ["S256"],
-        }
+        } | self.endpoints
 
     def keys(self) -> Claims:
         """Return the keys that its tokens are signed with."""
