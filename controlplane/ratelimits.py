@@ -30,12 +30,11 @@ logger = logging.getLogger(__name__)
 
 FAILURES = RateLimitItemPerMinute(60)  # bad tokens, or passwords, from one address: a guesser
 BEGINNINGS = RateLimitItemPerMinute(60)  # of sign-ins with the provider, from one address
-WRONG_CODES = RateLimitItemPerMinute(10, 15)  # of a second factor, for one person, from anywhere
 REDIS_SECONDS = 0.25  # how long a call may wait for Redis
 RETRY_SECONDS = 5  # how long Redis is left alone after a failure
 
 _CALLS, _BAD_TOKENS, _BAD_SIGN_INS = "calls", "bad-tokens", "bad-sign-ins"
-_BAD_CODES, _BEGINNINGS = "bad-codes", "beginnings"
+_BEGINNINGS = "beginnings"
 
 _UNKNOWN = "unknown"  # a unix socket
 
@@ -81,16 +80,6 @@ def check_bad_passwords(address: str) -> None:
 def count_bad_password(address: str) -> None:
     """Count a password from ``address`` that was wrong."""
     _count(FAILURES, _BAD_SIGN_INS, network_of(address))
-
-
-def check_bad_codes(user_id: int) -> None:
-    """Raise TooManyRequests where too many codes for this person have been wrong."""
-    _check(WRONG_CODES, _BAD_CODES, str(user_id))
-
-
-def count_bad_code(user_id: int) -> None:
-    """Count a code for this person that was wrong."""
-    _count(WRONG_CODES, _BAD_CODES, str(user_id))
 
 
 def count_beginning(address: str) -> None:

@@ -8,6 +8,8 @@ session before it has been right.
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -24,16 +26,25 @@ from django.contrib.auth.signals import user_login_failed
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils.crypto import constant_time_compare
 from django.utils.timezone import now
 
-from controlplane import crypto, ratelimits, signins
+from controlplane import crypto, signins
+from controlplane.backends import PeopleBackend
 from controlplane.conf import TOTP_REQUIRED
+from controlplane.exceptions import TooManyRequests
+from controlplane.signinsteps import is_a_providers_word
 
 logger = logging.getLogger(__name__)
 
 _PURPOSE = "second factor"  # of the key that its secrets are encrypted with
 _SPENT = "spent_step"  # in an authenticator's data: the time step of its newest code that counted
-_PENDING = "second_factor"  # in a session: the secret, encrypted, of whoever is about to enrol
+_WRONG, _SINCE = "wrong", "wrong_since"  # there, too: how many codes were wrong, since when (s)
+_PENDING = "second_factor_of_"  # in a session: the secret, encrypted, of who is about to enrol
+_AUTH_HASH = "auth_hash"  # in a sign-in that waits for its code: that of the user, as in a session
+
+MAX_WRONG = 10  # codes for one person, from anywhere, …
+WRONG_SECONDS = 15 * 60  # … in this time since the first of them
 
 
 class Secrets(DefaultMFAAdapter):  # type: ignore[misc]  # untyped
@@ -59,6 +70,7 @@ class Step(LoginStage):  # type: ignore[misc]  # untyped
 
     def handle(self) -> tuple[HttpResponse | None, bool]:
         """Return where to go for it, or nothing where it is not called for."""
+        self.state[_AUTH_HASH] = self.login.user.get_session_auth_hash()
         if is_enrolled(self.login.user):
             return redirect("code"), True
         if settings.SIGNIN_TOTP == TOTP_REQUIRED and not self._is_the_providers:
@@ -66,9 +78,17 @@ class Step(LoginStage):  # type: ignore[misc]  # untyped
         return None, True
 
     @property
+    def stands(self) -> bool:
+        """Whether it has not ended with a new password, or with the account, as a session does."""
+        user = self.login.user
+        if user is None or not PeopleBackend().user_can_authenticate(user):
+            return False
+        return constant_time_compare(self.state[_AUTH_HASH], user.get_session_auth_hash())
+
+    @property
     def _is_the_providers(self) -> bool:
         """Whether a provider vouches for them: asking for more is then its matter."""
-        return "sociallogin" in (self.login.signal_kwargs or {})
+        return is_a_providers_word(self.login.signal_kwargs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,25 +106,29 @@ def is_enrolled(user: User) -> bool:
 
 
 def key_of(request: HttpRequest, user: User) -> Key:
-    """Return the key to enrol with: one for a session, until somebody has enrolled with it."""
-    secret = _pending_secret(request)
+    """Return the key to enrol with: one for a session and person, until they have enrolled."""
+    secret = _pending_secret(request, user)
     if not secret:
         secret = totp.generate_totp_secret()
-        request.session[_PENDING] = Secrets().encrypt(secret)
+        request.session[_pending_of(user)] = Secrets().encrypt(secret)
     made = Secrets()
     return Key(secret, made.build_totp_svg(made.build_totp_url(user, secret)))
 
 
-def _pending_secret(request: HttpRequest) -> str:
+def _pending_of(user: User) -> str:
+    return f"{_PENDING}{user.pk}"
+
+
+def _pending_secret(request: HttpRequest, user: User) -> str:
     try:
-        return Secrets().decrypt(request.session.get(_PENDING, ""))
+        return Secrets().decrypt(request.session.get(_pending_of(user), ""))
     except crypto.Unreadable:
         return ""  # there is none yet, or SECRET_KEY has changed
 
 
 def enrol(request: HttpRequest, user: User, code: str) -> list[str] | None:
     """Enrol with the session's secret if the code is right; return the recovery codes, or None."""
-    secret = _pending_secret(request)
+    secret = _pending_secret(request, user)
     step = _step_of(secret, code) if secret else None
     if step is None:
         return None
@@ -117,7 +141,7 @@ def enrol(request: HttpRequest, user: User, code: str) -> list[str] | None:
         device.data[_SPENT] = step
         device.save(update_fields=["data"])
         codes: list[str] = RecoveryCodes.activate(user).generate_codes()
-    del request.session[_PENDING]
+    del request.session[_pending_of(user)]
     logger.info("%s has a second factor", user.get_username())
     return codes
 
@@ -148,9 +172,12 @@ def accept(request: HttpRequest, user: User, code: str) -> bool:
     A wrong one counts as a wrong password does, and for the person, whatever address it is from.
     """
     signins.check_guesses(request, user)
-    if _spend(user, code):
+    try:
+        is_theirs = _spend(user, code)
+    except TooManyRequests as refusal:
+        signins.refuse_unseen(request, refusal.retry_after)
+    if is_theirs:
         return True
-    ratelimits.count_bad_code(user.pk)
     failed = {"credentials": signins.credentials_of(user), "request": request}
     user_login_failed.send(sender=__name__, **failed)
     return False
@@ -158,21 +185,40 @@ def accept(request: HttpRequest, user: User, code: str) -> bool:
 
 @transaction.atomic
 def _spend(user: User, code: str) -> bool:
+    """Whether it is theirs; a wrong one is counted. TooManyRequests, unseen, after too many."""
     rows = Authenticator.objects.select_for_update().filter(user=user)
     kinds = {row.type: row for row in rows}
+    device = kinds.get(Authenticator.Type.TOTP)
+    if device is None:
+        return False  # removed meanwhile
+    _check_wrong_codes(device)
     try:
-        return _spend_step(kinds.get(Authenticator.Type.TOTP), code) or _spend_recovery_code(
+        if _spend_step(device, code) or _spend_recovery_code(
             kinds.get(Authenticator.Type.RECOVERY_CODES), code
-        )
+        ):
+            return True
     except crypto.Unreadable:
         logger.error("No key fits the second factor of %s", user.get_username())
-        return False
+    _count_wrong_code(device)
+    return False
 
 
-def _spend_step(device: Any, code: str) -> bool:
+def _check_wrong_codes(device: Authenticator) -> None:
+    left = device.data.get(_SINCE, 0) + WRONG_SECONDS - time.time()
+    if left > 0 and device.data[_WRONG] >= MAX_WRONG:
+        raise TooManyRequests(math.ceil(left))
+
+
+def _count_wrong_code(device: Authenticator) -> None:
+    at = time.time()
+    if at >= device.data.get(_SINCE, 0) + WRONG_SECONDS:
+        device.data |= {_SINCE: at, _WRONG: 0}
+    device.data[_WRONG] += 1
+    device.save(update_fields=["data"])
+
+
+def _spend_step(device: Authenticator, code: str) -> bool:
     """Whether it is a code of a later time step than each that has counted before."""
-    if device is None:
-        return False
     step = _step_of(Secrets().decrypt(device.data["secret"]), code)
     if step is None or step <= device.data.get(_SPENT, 0):
         return False
@@ -199,8 +245,12 @@ def _step_of(secret: str, code: str) -> int | None:
     return None
 
 
-def reencrypt(row: Authenticator) -> bool:
-    """Write a row's secret anew with the present key; False where none fits it."""
+@transaction.atomic
+def reencrypt(pk: int) -> bool:
+    """Write a row's secret anew with the present key; False where none fits it, or it is gone."""
+    row = Authenticator.objects.select_for_update().filter(pk=pk).first()
+    if row is None:
+        return False
     secrets = Secrets()
     names = {"secret", "seed"} & row.data.keys()
     try:

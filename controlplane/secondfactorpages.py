@@ -91,4 +91,4 @@ def _manage(request: HttpRequest, user: User) -> HttpResponse:
 def _step(request: HttpRequest) -> Step | None:
     """Return the sign-in that waits for its second factor in this session."""
     found = LoginStageController.enter(request, Step.key)
-    return found if found and found.login.user else None
+    return found if found and found.stands else None

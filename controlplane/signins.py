@@ -34,19 +34,16 @@ def check_address(request: HttpRequest) -> None:
     try:
         ratelimits.check_bad_passwords(_remote_address(request))
     except TooManyRequests as refusal:
-        _refuse_unseen(request, refusal.retry_after)
+        refuse_unseen(request, refusal.retry_after)
 
 
 def check_guesses(request: HttpRequest, user: User) -> None:
     """Raise PermissionDenied where too many passwords or codes were wrong for another look."""
-    request.axes_credentials = credentials_of(user)  # type: ignore[attr-defined]  # for the answer
     check_address(request)
-    try:
-        ratelimits.check_bad_codes(user.pk)
-    except TooManyRequests as refusal:
-        _refuse_unseen(request, refusal.retry_after)
-    if not AxesProxyHandler.is_allowed(request, credentials_of(user)):
-        _refuse_unseen(request)
+    credentials = credentials_of(user)
+    if not AxesProxyHandler.is_allowed(request, credentials):  # which forgets those of the request
+        request.axes_credentials = credentials  # type: ignore[attr-defined]  # for the answer
+        refuse_unseen(request)
 
 
 def credentials_of(user: User) -> dict[str, str]:
@@ -54,10 +51,11 @@ def credentials_of(user: User) -> dict[str, str]:
     return {"username": user.get_username()}
 
 
-def _refuse_unseen(request: HttpRequest, wait_seconds: int | None = None) -> NoReturn:
-    """Mark it as django-axes does, whose middleware then asks ``locked_out`` for the answer.
+def refuse_unseen(request: HttpRequest, wait_seconds: int | None = None) -> NoReturn:
+    """Raise PermissionDenied, for a password or code that nobody has looked at.
 
-    A password or code that nobody has looked at is not recorded as wrong.
+    It is marked as django-axes does, whose middleware then asks ``locked_out`` for the answer, and
+    not recorded as wrong.
     """
     request.axes_locked_out = True  # type: ignore[attr-defined]
     request.wait_seconds = wait_seconds  # type: ignore[attr-defined]

@@ -187,9 +187,9 @@ AXES_LOCKOUT_CALLABLE = "controlplane.signins.locked_out"
 AXES_DISABLE_ACCESS_LOG = True  # who has signed in stands with each user
 AXES_ENABLE_ADMIN = False  # controlplane/admin/signins.py
 AXES_VERBOSE = False
-# Never in the log or the table. A password is often typed where the name belongs; the table cannot
-# do without the name, the log can.
-AXES_SENSITIVE_PARAMETERS = ["username", "csrfmiddlewaretoken"]
+# Never in the log or the table. A password is often typed where the name belongs, or the code; the
+# table cannot do without the name, the log can.
+AXES_SENSITIVE_PARAMETERS = ["username", "code", "csrfmiddlewaretoken"]
 
 # Of django-allauth, the conversation with the provider and the steps of a sign-in are used: no
 # forms, no mail, no pages of its own (urls.py). docs/decisions.md says why.

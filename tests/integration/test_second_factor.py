@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module, reload
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from allauth.mfa.models import Authenticator
 from axes.models import AccessAttempt
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
-from django.db.models import F
+from django.db import connection
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import clear_url_caches
@@ -22,6 +23,7 @@ from django.urls import clear_url_caches
 from controlplane import crypto, ratelimits, secondfactor
 from tests.integration.people import person
 from tests.support.authenticator import code_of, recovery_codes_in, secret_in, wrong_code
+from tests.support.timing import limit
 
 LOGIN, CODE, FACTOR = "/accounts/login/", "/accounts/code/", "/accounts/second-factor/"
 PASSWORD = "olives-password"
@@ -190,6 +192,24 @@ def test_secrets_follow_a_new_secret_key(device: Device, settings: Any, clock: C
     assert is_signed_in(client)
 
 
+def test_a_code_that_counts_while_secrets_are_encrypted_anew_stays_used_up(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, reencrypt = device.code, secondfactor.reencrypt
+    somebody, _ = give_password()
+
+    def use_it_first(row: Any) -> bool:
+        somebody.post(CODE, {"code": code})
+        return reencrypt(row)
+
+    monkeypatch.setattr(secondfactor, "reencrypt", use_it_first)
+    call_command("reencrypt")
+    assert is_signed_in(somebody)
+    client, _ = give_password()
+    assert "was used before" in client.post(CODE, {"code": code}).content.decode()
+    assert not is_signed_in(client)
+
+
 def test_without_their_key_nobody_is_let_in_and_the_log_says_why(
     device: Device, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -300,8 +320,22 @@ def test_a_sign_in_that_waits_too_long_begins_anew(
 def test_who_has_been_disabled_meanwhile_is_not_let_in(device: Device, olive: User) -> None:
     client, _ = give_password()
     User.objects.filter(pk=olive.pk).update(is_active=False)
-    client.post(CODE, {"code": device.code})
+    assert client.get(CODE).headers["Location"] == LOGIN
+    assert client.post(CODE, {"code": device.code}).headers["Location"] == LOGIN
     assert not is_signed_in(client)
+
+
+def test_a_new_password_ends_the_sign_ins_that_wait_for_their_code(
+    device: Device, olive: User
+) -> None:
+    thief, _ = give_password()
+    olive.set_password("a-new-password")
+    olive.save()
+    assert thief.post(CODE, {"code": device.code}).headers["Location"] == LOGIN
+    assert not is_signed_in(thief)
+    client, _ = give_password(password="a-new-password")
+    client.post(CODE, {"code": device.code})
+    assert is_signed_in(client)
 
 
 def test_the_admin_cannot_be_come_to_without_the_code(device: Device, olive: User) -> None:
@@ -424,6 +458,29 @@ def test_where_it_is_required_one_enrols_before_the_session_begins(
     assert is_signed_in(client)
 
 
+def test_a_new_password_ends_the_sign_ins_that_wait_for_enrolling(mode: Mode, olive: User) -> None:
+    mode("required")
+    thief, _ = give_password()
+    assert thief.get(FACTOR).status_code == 200
+    olive.set_password("a-new-password")
+    olive.save()
+    assert thief.get(FACTOR).headers["Location"] == LOGIN
+
+
+def test_the_key_that_one_was_shown_is_not_the_next_ones_in_the_same_browser(
+    mode: Mode, olive: User, colleague: User, clock: Clock
+) -> None:
+    mode("required")
+    colleague.set_password(PASSWORD)
+    colleague.save()
+    shared, _ = give_password(username="colleague")
+    seen = secret_in(shared.get(FACTOR).content.decode())
+    give_password(shared)
+    answer = shared.post(FACTOR, {"code": code_of(seen, clock())}).content.decode()
+    assert secret_in(answer) != seen
+    assert not secondfactor.is_enrolled(olive)
+
+
 def test_api_tokens_and_logins_that_stand_are_not_asked(
     mode: Mode, olive: User, desk: object
 ) -> None:
@@ -444,18 +501,51 @@ def test_after_ten_wrong_codes_the_right_one_is_not_looked_at(device: Device) ->
     assert not is_signed_in(client)
 
 
-def test_another_address_or_the_password_anew_does_not_help(device: Device) -> None:
+def test_another_address_another_node_or_the_password_anew_does_not_help(
+    device: Device, clock: Clock
+) -> None:
     for number in range(10):
         client, _ = give_password(Client(REMOTE_ADDR=f"198.51.100.{number}"))
         client.post(CODE, {"code": device.wrong})
-    client, _ = give_password(Client(REMOTE_ADDR="203.0.113.9"))
-    locked = client.post(CODE, {"code": device.code})
-    assert locked.status_code == 429
-    assert not is_signed_in(client)
-    ratelimits.forget()
-    AccessAttempt.objects.update(attempt_time=F("attempt_time") - timedelta(minutes=16))
+    ratelimits.forget()  # as a node that has counted nothing, while Redis is away
+    for minutes_later in (0, 14):
+        clock.now += 60 * minutes_later
+        client, _ = give_password(Client(REMOTE_ADDR="203.0.113.9"))
+        locked = client.post(CODE, {"code": device.code})
+        assert locked.status_code == 429
+        assert locked.headers["Retry-After"] == str(60 * (15 - minutes_later))
+        assert not is_signed_in(client)
+    clock.now += 60
     client.post(CODE, {"code": device.code})
     assert is_signed_in(client)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_twenty_guesses_at_once_ten_are_looked_at(device: Device) -> None:
+    browsers = [
+        give_password(Client(REMOTE_ADDR=f"198.51.100.{number}"))[0] for number in range(20)
+    ]
+    start = Barrier(len(browsers))
+
+    def guess(client: Client) -> int:
+        start.wait(limit(2))
+        try:
+            return client.post(CODE, {"code": device.wrong}).status_code
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(browsers)) as threads:
+        statuses = sorted(threads.map(guess, browsers))
+    assert statuses == [200] * 10 + [429] * 10
+
+
+def test_what_was_typed_as_a_code_is_not_kept(device: Device) -> None:
+    client, _ = give_password()
+    for typed in (device.wrong, PASSWORD):
+        client.post(CODE, {"code": typed})
+    [kept] = AccessAttempt.objects.values()
+    assert kept["failures_since_start"] == 2
+    assert [typed for typed in (device.wrong, PASSWORD) if typed in str(kept)] == []
 
 
 def test_wrong_codes_and_wrong_passwords_count_together(device: Device) -> None:

@@ -20,13 +20,13 @@ class Command(BaseCommand):
         """Rewrite what can be read; name what cannot."""
         workspaces = list(Workspace.objects.all())
         webhooks = list(Webhook.objects.all())
-        factors = list(Authenticator.objects.select_related("user"))
+        factors = list(Authenticator.objects.values_list("pk", flat=True))
         written = sum(map(_reencrypt, workspaces)) + sum(map(_reencrypt_webhook, webhooks))
         written += sum(map(secondfactor.reencrypt, factors))
         self.stdout.write(f"{written} secret(s) encrypted anew")
         unreadable = [each.slug for each in workspaces if each.unreadable_secrets]
         unreadable += [f"webhook {each.name}" for each in webhooks if not each.is_secret_readable]
-        unreadable += secondfactor.unreadable(factors)
+        unreadable += secondfactor.unreadable(Authenticator.objects.select_related("user"))
         if unreadable:
             raise CommandError(
                 f"No key fits the secrets of: {', '.join(unreadable)}. "
