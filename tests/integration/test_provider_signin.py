@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module, reload
 from itertools import count
 from pathlib import Path
 from typing import Any, LiteralString
@@ -15,13 +16,13 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 import httpx
 import psycopg
 import pytest
-from django.contrib.auth.models import User
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.test import Client
+from django.urls import clear_url_caches
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from controlplane.providerusers import Policy
+from controlplane.providerusers import BACKEND
 from tests.support.authenticator import code_of, recovery_codes_in, secret_in
 from tests.support.databases import Database, Databases
 from tests.support.openid import CLIENT_SECRET, KID, Claims, Provider, by_hand, new_key
@@ -415,11 +416,46 @@ def test_a_provider_is_not_spoken_with_where_others_could_read_along(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_whoever_waits_for_the_provider_holds_no_connection_to_the_database() -> None:
-    User.objects.exists()
-    assert connection.connection is not None
-    with Policy().get_requests_session():
-        assert connection.connection is None
+@pytest.mark.usefixtures("here")
+def test_whoever_waits_for_the_provider_holds_no_connection_to_the_database(
+    client: Client, provider: Provider
+) -> None:
+    provider.people["s-22"] = person("patient")
+    held, waits = connections[DEFAULT_DB_ALIAS], []
+    provider.on_call = lambda path: waits.append((path, held.connection is not None))
+    there = client.get(BEGIN).headers["Location"]
+    back = urlsplit(provider.send_back(urlsplit(there).query, "s-22"))
+    assert client.get(f"{back.path}?{back.query}").headers["Location"] == "/"
+    discovery = "/.well-known/openid-configuration"
+    called = (discovery, discovery, "/token", "/userinfo", "/keys")
+    assert waits == [(path, False) for path in called]
+
+
+@pytest.fixture
+def here(provider: Provider, settings: Any) -> Iterator[None]:
+    """Let this very process be a server that knows the provider."""
+    known = provider.settings
+    settings.OIDC_ISSUER = provider.issuer
+    settings.SOCIALACCOUNT_PROVIDERS = {
+        "openid_connect": {
+            "provider_class": "controlplane.providerusers.Provider",
+            "APPS": [
+                {
+                    "provider_id": provider.issuer,
+                    "client_id": known["OIDC_CLIENT_ID"],
+                    "secret": known["OIDC_CLIENT_SECRET"],
+                    "settings": {"server_url": provider.issuer, "oauth_pkce_enabled": True},
+                }
+            ],
+        }
+    }
+    settings.AUTHENTICATION_BACKENDS = [*settings.AUTHENTICATION_BACKENDS, BACKEND]
+    reload(import_module("desktopctl.urls"))
+    clear_url_caches()
+    yield
+    settings.OIDC_ISSUER = ""
+    reload(import_module("desktopctl.urls"))
+    clear_url_caches()
 
 
 def test_a_provider_that_does_not_answer_is_said_to_be_away(

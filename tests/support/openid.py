@@ -74,6 +74,7 @@ class Provider:
     sends_id_token: bool = True
     issuer_it_claims: str = ""
     endpoints: Claims = field(default_factory=dict)  # other ones than it has
+    on_call: Callable[[str], None] = lambda _: None  # told the path of each request
 
     def __post_init__(self) -> None:
         self.port = free_port()
@@ -117,7 +118,7 @@ class Provider:
         """Be honest again."""
         self.bend = self.told = lambda _: None
         self.forge, self.sends_id_token, self.issuer_it_claims = None, True, ""
-        self.endpoints = {}
+        self.endpoints, self.on_call = {}, lambda _: None
 
     # --- What it answers --------------------------------------------------------------------------
     def configuration(self) -> Claims:
@@ -216,6 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
+        self.provider.on_call(parts.path)
         match parts.path:
             case "/.well-known/openid-configuration":
                 self._send_json(self.provider.configuration())
@@ -229,6 +231,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(404, "", "text/plain")
 
     def do_POST(self) -> None:
+        self.provider.on_call(self.path)
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         form = {name: values[0] for name, values in parse_qs(body).items()}
         if self.path == "/token":
