@@ -186,7 +186,7 @@ def accept(request: HttpRequest, user: User, code: str) -> bool:
 @transaction.atomic
 def _spend(user: User, code: str) -> bool:
     """Whether it is theirs; a wrong one is counted. TooManyRequests, unseen, after too many."""
-    rows = Authenticator.objects.select_for_update().filter(user=user)
+    rows = Authenticator.objects.select_for_update().filter(user=user).order_by("pk")  # all alike
     kinds = {row.type: row for row in rows}
     device = kinds.get(Authenticator.Type.TOTP)
     if device is None:
