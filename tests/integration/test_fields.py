@@ -186,6 +186,25 @@ def test_reencrypt_overwrites_nothing_else(secret: Workspace, monkeypatch: Any) 
     assert read().name == "Changed meanwhile"
 
 
+def test_reencrypt_leaves_a_secret_that_is_set_meanwhile(
+    secret: Workspace, monkeypatch: Any
+) -> None:
+    later = Workspace.objects.create(slug="zulu", name="Zulu", vnc_password="former")
+    real = Workspace.save
+
+    def save_after_another(self: Workspace, **options: Any) -> None:
+        if self.pk == secret.pk:
+            changed = Workspace.objects.get(pk=later.pk)
+            changed.vnc_password = "new"
+            real(changed)
+        real(self, **options)
+
+    monkeypatch.setattr(Workspace, "save", save_after_another)
+    call_command("reencrypt", stdout=StringIO())
+    later.refresh_from_db()
+    assert later.vnc_password == "new"
+
+
 @pytest.mark.django_db(transaction=True)
 def test_dialling_with_an_unreadable_password_reaches_no_desktop(
     lost_key: str, monkeypatch: pytest.MonkeyPatch

@@ -6,6 +6,8 @@ from typing import Any
 
 from allauth.mfa.models import Authenticator
 from django.core.management import BaseCommand, CommandError
+from django.db import transaction
+from django.db.models import Model
 
 from controlplane import secondfactor
 from controlplane.models import SECRET_FIELDS, Webhook, Workspace
@@ -18,13 +20,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Rewrite what can be read; name what cannot."""
-        workspaces = list(Workspace.objects.all())
-        webhooks = list(Webhook.objects.all())
-        factors = list(Authenticator.objects.values_list("pk", flat=True))
-        written = sum(map(_reencrypt, workspaces)) + sum(map(_reencrypt_webhook, webhooks))
-        written += sum(map(secondfactor.reencrypt, factors))
+        written = sum(map(_reencrypt, _keys(Workspace)))
+        written += sum(map(_reencrypt_webhook, _keys(Webhook)))
+        written += sum(map(secondfactor.reencrypt, _keys(Authenticator)))
         self.stdout.write(f"{written} secret(s) encrypted anew")
-        unreadable = [each.slug for each in workspaces if each.unreadable_secrets]
+        webhooks = Webhook.objects.all()
+        unreadable = [each.slug for each in Workspace.objects.all() if each.unreadable_secrets]
         unreadable += [f"webhook {each.name}" for each in webhooks if not each.is_secret_readable]
         unreadable += secondfactor.unreadable(Authenticator.objects.select_related("user"))
         if unreadable:
@@ -34,8 +35,16 @@ class Command(BaseCommand):
             )
 
 
-def _reencrypt(workspace: Workspace) -> int:
+def _keys(model: type[Model]) -> list[int]:
+    return list(model._default_manager.values_list("pk", flat=True))
+
+
+@transaction.atomic
+def _reencrypt(pk: int) -> int:
     """Write the readable secrets again, and nothing else: nobody's change is overwritten."""
+    workspace = Workspace.objects.select_for_update().filter(pk=pk).first()
+    if workspace is None:
+        return 0
     lost = workspace.unreadable_secrets
     readable = [each for each in SECRET_FIELDS if getattr(workspace, each) and each not in lost]
     if readable:
@@ -43,8 +52,10 @@ def _reencrypt(workspace: Workspace) -> int:
     return len(readable)
 
 
-def _reencrypt_webhook(webhook: Webhook) -> int:
-    if not webhook.is_secret_readable:
+@transaction.atomic
+def _reencrypt_webhook(pk: int) -> int:
+    webhook = Webhook.objects.select_for_update().filter(pk=pk).first()
+    if webhook is None or not webhook.is_secret_readable:
         return 0
     webhook.save(update_fields=["secret"])
     return 1
