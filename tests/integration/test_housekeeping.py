@@ -81,6 +81,29 @@ def test_input_puts_the_end_off(limited: Workspace, operator: User) -> None:
     assert_held_by(limited, tab(operator), epoch=1)
 
 
+@pytest.mark.parametrize("whose", ["another tab", "another person", "another desktop"])
+def test_input_of_others_puts_no_end_off(
+    whose: str, limited: Workspace, operator: User, colleague: User
+) -> None:
+    other = Workspace.objects.create(slug="desk-2", name="Desk 13")
+    streams = {
+        "another tab": (limited, operator, OTHER_TAB),
+        "another person": (limited, colleague),
+        "another desktop": (other, operator),
+    }
+    age(limited, IDLE + 1)
+    open_stream(*streams[whose])
+    DisplayStream.objects.update(last_input_at=Now(), stamped_at=Now())
+    leases.end_overdue(limited)
+    assert_free(limited, reason="idle", epoch=1)
+
+
+def test_what_was_never_taken_is_over_at_no_time(desk: Workspace) -> None:
+    desk.idle_seconds, desk.max_hold_seconds = IDLE, LONGEST
+    assert leases.hold_ends_at(lease_of(desk), desk) is None
+    assert leases.idle_ends_at(lease_of(desk), desk, None) is None
+
+
 def test_renewing_is_not_being_active(limited: Workspace, operator: User) -> None:
     age(limited, IDLE / 2)
     renew(limited, operator)

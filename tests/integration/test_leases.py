@@ -31,6 +31,7 @@ from controlplane.models import (
 )
 from tests.integration.people import (
     OTHER_TAB,
+    UPSTREAM,
     age,
     agent,
     assert_free,
@@ -206,6 +207,16 @@ def test_a_person_takes_over_from_an_agent_in_one_transition(
     ended = leases.end_of(desk.pk, 1)
     assert ended is not None
     assert (ended.reason, ended.epoch, ended.who) == ("preempted", 2, "colleague")
+
+
+def test_the_end_of_an_epoch_is_that_of_its_own_workspace(desk: Workspace, operator: User) -> None:
+    other = Workspace.objects.create(slug="desk-2", name="Desk 13", upstream_url=UPSTREAM)
+    WorkspaceGrant.objects.create(workspace=other, user=operator, role=Role.OPERATOR)
+    for workspace in (other, desk):
+        take(workspace, tab(operator))
+        leases.release(workspace, tab(operator))
+    ends = [leases.end_of(each.pk, 1) for each in (other, desk)]
+    assert [end.workspace_id for end in ends if end] == [other.pk, desk.pk]
 
 
 def test_a_person_takes_over_from_their_own_agent_without_moving(
@@ -1369,3 +1380,12 @@ def test_while_a_lease_is_held_the_end_before_it_is_told(
     end = view_of(desk).last_end
     assert end is not None
     assert (end["reason"], end["by"], end["note"]) == ("preempted", "colleague", None)
+
+
+def test_an_agent_whose_control_has_lapsed_is_nothing_that_is_waited_for(
+    desk: Workspace, operator: User
+) -> None:
+    alpha = Workspace.objects.create(slug="alpha", name="Alpha")
+    take(desk, agent(operator))
+    age(desk, 301)
+    assert list(leases.waiting_first(Workspace.objects.all())) == [alpha, desk]
