@@ -22,6 +22,7 @@ from tests.support.timing import limit, wait_until
 from tests.support.vnc_server import FakeVnc
 
 MAX_STREAMS = 8
+REVOKED_SECONDS = 5  # after which nothing of a login may be open: a promise, and not a speed
 
 
 @pytest.fixture(autouse=True)
@@ -164,8 +165,10 @@ def test_logging_out_ends_the_stream(server: LiveServer) -> None:
     with closing(ApiClient.by_form(server.url, "observer")) as observer:
         stream = observer.events()
         greeted(stream)
+        started = time.monotonic()
         observer.log_out()
         assert stream.ended()
+        assert time.monotonic() - started < REVOKED_SECONDS
         assert observer._http.get("/api/events").status_code == 401
 
 
