@@ -21,7 +21,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Now
 
-from controlplane import events, leases
+from controlplane import events, leasestate
 from controlplane.dbthreads import time_limit
 from controlplane.models import DisplayControlLease, DisplayStream
 
@@ -59,7 +59,7 @@ def claim(driver: Driver, process: str, *, is_first: bool = True) -> Claim:
         lease = locked.filter(workspace=driver.workspace_id).first()
         if lease is None:
             return Claim()
-        now = leases.database_now(lease)
+        now = leasestate.database_now(lease)
         if not _is_own(lease, driver, now):
             return Claim()
         others = [each for each in _others(driver) if not _is_over(each, driver, now)]
@@ -77,8 +77,8 @@ def driving(workspace_id: int) -> QuerySet[DisplayStream]:
 
 
 def _is_own(lease: DisplayControlLease, driver: Driver, now: datetime) -> bool:
-    is_current = leases.is_held(lease, now) and lease.epoch == driver.epoch
-    return is_current and leases.belongs_to(lease, driver.user_id, driver.client_id)
+    is_current = leasestate.is_held(lease, now) and lease.epoch == driver.epoch
+    return is_current and leasestate.belongs_to(lease, driver.user_id, driver.client_id)
 
 
 def _others(driver: Driver) -> QuerySet[DisplayStream]:

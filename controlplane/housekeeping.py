@@ -22,7 +22,7 @@ from django.db import Error as AnyDatabaseError
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from controlplane import background, driving, handovers, leases, presenters, sweeping
+from controlplane import background, driving, handovers, leases, leasestate, presenters, sweeping
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.models import ControlRequest, DisplayStream, WebhookDelivery, Workspace
 from controlplane.verdicts import PROCESS
@@ -110,7 +110,7 @@ class Housekeeping:
 
 def due_for_limits() -> list[int]:
     """Return the workspaces where a limit of time is, or may be, over for whoever has control."""
-    held = leases.held().filter(workspace__in=Workspace.objects.filter(_HAS_LIMITS))
+    held = leasestate.held().filter(workspace__in=Workspace.objects.filter(_HAS_LIMITS))
     views = presenters.read(held.values_list("workspace", flat=True))
     return [pk for pk, view in views.items() if view.limit and view.limit[0] <= view.now]
 

@@ -28,16 +28,24 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Case, Max, Q, QuerySet, When
 from django.db.models.functions import Now
 
 from controlplane import access, events
+from controlplane.leasestate import (
+    belongs_to,
+    end_of,
+    expiry_reason,
+    has_lost_access,
+    hold_ends_at,
+    is_held,
+    overdue,
+    parking,
+)
 from controlplane.models import (
     LIMITS,
     ControlEvent,
     Controller,
     DisplayControlLease,
-    DisplayStream,
     EndReason,
     HandBack,
     Workspace,
@@ -96,96 +104,6 @@ class _Case:
     @property
     def is_held(self) -> bool:
         return is_held(self.lease, self.now)
-
-
-def hold_ends_at(lease: DisplayControlLease, workspace: Workspace) -> datetime | None:
-    """Return when the longest hold is over; None where the workspace sets no limit."""
-    since = limits_count_from(lease)
-    if workspace.max_hold_seconds is None or since is None:
-        return None
-    return since + timedelta(seconds=workspace.max_hold_seconds)
-
-
-def limits_count_from(lease: DisplayControlLease) -> datetime | None:
-    """Return when control was taken, or “Keep control” pressed.
-
-    A server of the version before writes no ``kept_at``: then it is null, or another holder's.
-    """
-    return max((at for at in (lease.kept_at, lease.acquired_at) if at), default=None)
-
-
-def idle_ends_at(
-    lease: DisplayControlLease, workspace: Workspace, last_input_at: datetime | None
-) -> datetime | None:
-    """Return when control ends without any more input; None where the workspace sets no limit."""
-    since = limits_count_from(lease)
-    if workspace.idle_seconds is None or since is None:
-        return None
-    return max(since, last_input_at or since) + timedelta(seconds=workspace.idle_seconds)
-
-
-def expiry_reason(lease: DisplayControlLease, workspace: Workspace) -> EndReason:
-    """Return why a lease whose time has run out did so."""
-    limit = hold_ends_at(lease, workspace)
-    is_limited = limit is not None and lease.expires_at is not None and lease.expires_at >= limit
-    return EndReason.MAX_HOLD if is_limited else EndReason.EXPIRED
-
-
-def database_now(lease: DisplayControlLease) -> datetime:
-    """Return the database's time, by a statement of its own: after the wait for a lock."""
-    return _FRESH.only("pk").get(pk=lease.workspace_id).db_now
-
-
-@dataclass(frozen=True, slots=True)
-class Parking:
-    """Why no agent may have control: whose control ended how, and when."""
-
-    by: str
-    reason: str
-    at: datetime
-
-
-def parking(lease: DisplayControlLease, now: datetime) -> Parking | None:
-    """Return why the workspace is parked at ``now``, also where nobody has noticed the end yet.
-
-    A server of the version before clears nothing: then it is another holder's.
-    """
-    if is_held(lease, now):
-        return None
-    found = _parking(lease)
-    if found is None or found.at < (lease.acquired_at or found.at):
-        return None
-    seconds = lease.workspace.parked_seconds
-    is_over = seconds is not None and now - found.at >= timedelta(seconds=seconds)
-    return None if is_over else found
-
-
-def waiting_first(workspaces: QuerySet[Workspace]) -> QuerySet[Workspace]:
-    """Order by what is waited for: parked ones first, then where an agent asks for a person."""
-    is_persons = Q(lease__controller=Controller.USER, lease__agent__isnull=False)
-    has_lapsed = is_persons & Q(lease__expires_at__lte=Now())  # and nobody has recorded it
-    is_parked = Q(lease__parked_at__isnull=False) | has_lapsed
-    rank = Case(When(is_parked, then=0), When(lease__help_at__isnull=False, then=1), default=2)
-    return workspaces.order_by(rank, "name", "slug")
-
-
-def _parking(lease: DisplayControlLease) -> Parking | None:
-    if lease.parked_at is not None:
-        return Parking(lease.parked_by, lease.parked_reason, lease.parked_at)
-    if lease.controller != Controller.USER or lease.agent_id is None or lease.expires_at is None:
-        return None
-    by = access.display_name(lease.holder) if lease.holder else ""
-    return Parking(by, expiry_reason(lease, lease.workspace), lease.expires_at)
-
-
-def is_held(lease: DisplayControlLease, now: datetime) -> bool:
-    """Whether somebody has control at ``now`` (the database's)."""
-    return lease.ended_at is None and lease.expires_at is not None and lease.expires_at > now
-
-
-def belongs_to(lease: DisplayControlLease, user_id: int | None, client_id: str) -> bool:
-    """Whether the newest epoch is, or was, that of this user in this tab."""
-    return user_id is not None and (lease.holder_id, lease.client_id) == (user_id, client_id)
 
 
 # --- What callers ask for -------------------------------------------------------------------------
@@ -350,16 +268,6 @@ def hide(workspace: Workspace, holder: Holder, *, epoch: int, hidden: bool) -> D
     return _decide(workspace, holder, decide)
 
 
-def is_hidden(lease: DisplayControlLease, now: datetime) -> bool:
-    """Whether its holder hides the desktop from watchers: it ends with control, by time alone.
-
-    A server of the version before clears no ``hidden_at``: then it is another holder's.
-    """
-    if lease.hidden_at is None or lease.acquired_at is None:
-        return False
-    return is_held(lease, now) and lease.hidden_at >= lease.acquired_at
-
-
 def check_holder(workspace: Workspace, holder: Holder, *, epoch: int) -> None:
     """Raise Refused, as a renewal would, where ``epoch`` is not, or no longer, this holder's."""
     _decide(workspace, holder, lambda case: _check_holds(case, holder, epoch))
@@ -451,34 +359,6 @@ def end_lost_access(
                 _end(case, EndReason.ACCESS_ENDED, by=by)
                 ended += 1
     return ended
-
-
-def held() -> QuerySet[DisplayControlLease]:
-    """The leases that somebody holds now."""
-    return DisplayControlLease.objects.select_related("holder", "workspace").filter(
-        ended_at=None, expires_at__gt=Now()
-    )
-
-
-def has_lost_access(lease: DisplayControlLease, logins_ended: frozenset[str] = frozenset()) -> bool:
-    """Whether the lease's holder could not acquire it again."""
-    # API tokens have no login: the end of one must not be taken for the end of all.
-    has_ended = bool(lease.login) and lease.login in logins_ended
-    return has_ended or lease in without_access([lease])
-
-
-def without_access(candidates: Iterable[DisplayControlLease]) -> list[DisplayControlLease]:
-    """Return those whose holder could not acquire them again, with one query for all grants."""
-    rows = list(candidates)
-    holders = {row.holder.pk: row.holder for row in rows if row.holder}
-    table = access.permission_table(holders.values(), {row.workspace_id for row in rows})
-    return [
-        row
-        for row in rows
-        if row.holder_id not in holders
-        or not row.workspace.is_configured
-        or not table[row.holder_id, row.workspace_id].control
-    ]
 
 
 # --- Deciding -------------------------------------------------------------------------------------
@@ -624,7 +504,7 @@ def _may_resume(case: _Case) -> bool:
     lease = case.lease
     if lease.ended_reason != EndReason.EXPIRED or lease.expires_at is None:
         return False
-    if _overdue(case):  # limits go on counting: it would end in the moment in which it resumes
+    if overdue(lease, case.now):  # limits go on counting: it would end as soon as it resumes
         return False
     return case.now - lease.expires_at <= timedelta(seconds=settings.DISPLAY.resume_seconds)
 
@@ -655,11 +535,6 @@ def _why_ended(case: _Case, holder: Holder, epoch: int) -> Refused:
     if ended and ended.reason != EndReason.EXPIRED:
         return Refused(ended.reason, ended.who)
     return Refused("taken" if lease.epoch > epoch else EndReason.EXPIRED)
-
-
-def end_of(workspace_id: int, epoch: int) -> ControlEvent | None:
-    """Return the event with which ``epoch`` ended."""
-    return ControlEvent.objects.filter(workspace=workspace_id, ended_epoch=epoch).first()
 
 
 def _is_holder(lease: DisplayControlLease, holder: Holder) -> bool:
@@ -746,12 +621,11 @@ def _clear_handed_back(lease: DisplayControlLease) -> None:
 
 def _end(case: _Case, reason: EndReason, *, by: str, note: str = "", ip: str | None = None) -> None:
     lease = case.lease
-    ended_at = case.now if case.is_held else lease.expires_at
-    was_persons = lease.controller == Controller.USER
+    ended = lease.controller
     case.is_changed = True
-    lease.controller = Controller.NONE
-    lease.ended_at, lease.hidden_at = ended_at, None
+    lease.ended_at = case.now if case.is_held else lease.expires_at
     lease.ended_reason, lease.ended_by, lease.ended_note = reason, by, note
+    lease.controller, lease.hidden_at = Controller.NONE, None
     _note(
         case,
         What(reason),
@@ -762,14 +636,16 @@ def _end(case: _Case, reason: EndReason, *, by: str, note: str = "", ip: str | N
         note=note,
         ip=ip,
     )
-    if reason == EndReason.RELEASED and not was_persons:
+    is_release = reason == EndReason.RELEASED
+    if ended == Controller.AGENT and is_release:
         lease.agent = None
         _clear_help(lease)
-    if reason != EndReason.RELEASED and was_persons and lease.agent_id is not None:
+    if ended == Controller.USER and not is_release and lease.agent_id is not None:
         _park(case, reason)
 
 
 def _park(case: _Case, reason: EndReason) -> None:
+    """Its agent goes on only when a person has said so: control that was lost is no consent."""
     lease = case.lease
     lease.parked_at, lease.parked_reason = lease.ended_at, reason
     lease.parked_by = access.display_name(lease.holder) if lease.holder else ""
@@ -783,46 +659,8 @@ def _notice_end(case: _Case) -> None:
         return
     if not case.is_held:
         _end(case, expiry_reason(lease, lease.workspace), by="")
-    elif reason := _overdue(case):
+    elif reason := overdue(case.lease, case.now):
         _end(case, reason, by="")
-
-
-def _overdue(case: _Case) -> EndReason | None:
-    """Return the limit that is over; it may have been set, or shortened, meanwhile."""
-    limit = hold_ends_at(case.lease, case.lease.workspace)
-    if limit is not None and limit <= case.now:
-        return EndReason.MAX_HOLD
-    if case.lease.workspace.idle_seconds is not None and _is_idle(case):
-        return EndReason.IDLE
-    return None
-
-
-def _is_idle(case: _Case) -> bool:
-    """Whether the idle limit is over, and the holder's process, if any, has told of no input since.
-
-    Streams report their input with each poll: one that has not polled since may have had some.
-    """
-    lease = case.lease
-    own = _holders_streams(lease)
-    last_input_at = own.aggregate(newest=Max("last_input_at"))["newest"]
-    ends_at = idle_ends_at(lease, lease.workspace, last_input_at)
-    if ends_at is None or ends_at > case.now:
-        return False
-    stream = own.filter(closed_at=None).order_by("-id").first()
-    return stream is None or has_reported_since(stream, ends_at, case.now)
-
-
-def _holders_streams(lease: DisplayControlLease) -> QuerySet[DisplayStream]:
-    """The holder's streams, closed ones too: who reconnects has not been idle."""
-    return DisplayStream.objects.filter(
-        workspace=lease.workspace_id, user=lease.holder_id, client_id=lease.client_id
-    )
-
-
-def has_reported_since(stream: DisplayStream, moment: datetime, now: datetime) -> bool:
-    """Whether all input until ``moment`` is known; of a process that is silent, none comes."""
-    is_stale = now - stream.stamped_at > timedelta(seconds=settings.DISPLAY.fence_seconds)
-    return is_stale or stream.stamped_at >= moment
 
 
 def _note_refusal(case: _Case, holder: Holder, code: str) -> None:

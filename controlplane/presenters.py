@@ -14,7 +14,7 @@ from django.contrib.auth.models import User
 from django.db.models import CharField, Count, OuterRef, QuerySet, Subquery, Value
 from django.db.models.functions import Concat, Now
 
-from controlplane import access, leases
+from controlplane import access, leasestate
 from controlplane.models import (
     SECRET_FIELDS,
     ControlEvent,
@@ -56,7 +56,7 @@ class LeaseView:
     @property
     def is_held(self) -> bool:
         """Whether somebody had control at the time of the read."""
-        return leases.is_held(self.lease, self.now)
+        return leasestate.is_held(self.lease, self.now)
 
     @property
     def remaining(self) -> float:
@@ -74,7 +74,7 @@ class LeaseView:
     @property
     def is_hidden(self) -> bool:
         """Whether the holder hides the desktop from all who watch."""
-        return leases.is_hidden(self.lease, self.now)
+        return leasestate.is_hidden(self.lease, self.now)
 
     def hides_from(self, user_id: int, client_id: str) -> bool:
         """Whether this tab must not see the desktop now: nobody but the holder's own is exempt."""
@@ -87,8 +87,8 @@ class LeaseView:
             return None
         workspace = self.lease.workspace
         ends = (
-            (leases.hold_ends_at(self.lease, workspace), EndReason.MAX_HOLD),
-            (leases.idle_ends_at(self.lease, workspace, self.last_input_at), EndReason.IDLE),
+            (leasestate.hold_ends_at(self.lease, workspace), EndReason.MAX_HOLD),
+            (leasestate.idle_ends_at(self.lease, workspace, self.last_input_at), EndReason.IDLE),
         )
         return min(((at, reason) for at, reason in ends if at), default=None)
 
@@ -102,7 +102,7 @@ class LeaseView:
 
     def is_held_by(self, user_id: int, client_id: str) -> bool:
         """Whether this user, in this tab, has control."""
-        return self.is_held and leases.belongs_to(self.lease, user_id, client_id)
+        return self.is_held and leasestate.belongs_to(self.lease, user_id, client_id)
 
 
 def read(workspace_ids: Iterable[int]) -> dict[int, LeaseView]:
@@ -189,8 +189,8 @@ def _last_ends(rows: Iterable[Any]) -> dict[int, ControlEvent]:
 def _last_end(lease: DisplayControlLease, now: datetime, end: ControlEvent | None) -> Json | None:
     if lease.ended_at:
         return _end(lease.ended_reason, lease.ended_by, lease.ended_note, lease.ended_at)
-    if lease.controller != Controller.NONE and not leases.is_held(lease, now):
-        return _end(leases.expiry_reason(lease, lease.workspace), "", "", lease.expires_at)
+    if lease.controller != Controller.NONE and not leasestate.is_held(lease, now):
+        return _end(leasestate.expiry_reason(lease, lease.workspace), "", "", lease.expires_at)
     return _end(end.reason, end.who, end.note, end.at) if end else None
 
 
@@ -250,7 +250,7 @@ def _help(lease: DisplayControlLease) -> Json | None:
 
 
 def _parked(view: LeaseView) -> Json | None:
-    parked = leases.parking(view.lease, view.now)
+    parked = leasestate.parking(view.lease, view.now)
     if parked is None:
         return None
     return {"by": parked.by or None, "reason": str(parked.reason), "at": iso(parked.at)}

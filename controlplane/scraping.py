@@ -18,7 +18,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4 as CONTENT_TYP
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from controlplane import leases, metrics
+from controlplane import leasestate, metrics
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.models import (
     SECRET_FIELDS,
@@ -90,7 +90,7 @@ def _longest_wait() -> float:
 
 
 def _held() -> dict[str, int]:
-    rows = leases.held().order_by().values_list("controller").annotate(Count("pk"))
+    rows = leasestate.held().order_by().values_list("controller").annotate(Count("pk"))
     return {str(Controller.USER): 0, str(Controller.AGENT): 0, **dict(rows)}
 
 
@@ -100,7 +100,7 @@ def _parked() -> int:
     secrets = (f"workspace__{name}" for name in SECRET_FIELDS)
     rows = DisplayControlLease.objects.filter(has_lapsed | Q(parked_at__isnull=False))
     rows = rows.select_related("workspace", "holder").defer(*secrets).annotate(db_now=Now())
-    return sum(leases.parking(row, row.db_now) is not None for row in rows)
+    return sum(leasestate.parking(row, row.db_now) is not None for row in rows)
 
 
 class DatabaseMetrics(Collector):

@@ -13,7 +13,7 @@ from django.db.models.signals import m2m_changed, post_delete, post_save, pre_sa
 from django.dispatch import receiver
 from django.http import HttpRequest
 
-from controlplane import access, events, handovers, leases, signins
+from controlplane import access, events, handovers, leases, leasestate, signins
 from controlplane.models import ApiToken, DisplayControlLease, Workspace, WorkspaceGrant
 
 
@@ -29,7 +29,7 @@ def _logged_out(request: HttpRequest, user: User | None, **_: Any) -> None:
     key = request.session.session_key
     if user and key:
         logins = frozenset({access.login_id(key)})
-        leases.end_lost_access(leases.held().filter(login__in=logins), logins_ended=logins)
+        leases.end_lost_access(leasestate.held().filter(login__in=logins), logins_ended=logins)
         handovers.withdraw_all(login__in=logins)
         request.session.flush()  # as logout() is about to: who is announced to must see it ended
         events.announce_access()
@@ -43,7 +43,7 @@ def _note_password(instance: User, **_: Any) -> None:
 
 @receiver(post_save, sender=User)
 def _user_saved(instance: User, **_: Any) -> None:
-    own = leases.held().filter(holder=instance)
+    own = leasestate.held().filter(holder=instance)
     is_new_password = getattr(instance, "_password_changed", False)
     logins = frozenset(own.values_list("login", flat=True)) if is_new_password else frozenset()
     leases.end_lost_access(own, logins_ended=logins)
@@ -100,4 +100,4 @@ def _workspace_deleted(**_: Any) -> None:
 
 
 def _without_access(**condition: Any) -> list[DisplayControlLease]:
-    return leases.without_access(leases.held().filter(**condition))
+    return leasestate.without_access(leasestate.held().filter(**condition))

@@ -18,7 +18,7 @@ from django.contrib.auth.models import User
 from django.db.models import Case, F, Max, PositiveIntegerField, Q, Value, When
 from django.db.models.functions import Now
 
-from controlplane import access, driving, handovers, leases, presenters
+from controlplane import access, driving, handovers, leases, leasestate, presenters
 from controlplane.closecodes import CloseCode
 from controlplane.dbthreads import time_limit
 from controlplane.driving import Driver
@@ -135,7 +135,7 @@ class _Pass:
             self._users.values(), {question.workspace_id for question in told}
         )
         # Many watch the same desktop: each question about the past is asked once.
-        self._end_of = cache(leases.end_of)
+        self._end_of = cache(leasestate.end_of)
         self._newest_transition = cache(_newest_transition)
         self._newest_about_requests = cache(_newest_about_requests)
 
@@ -295,8 +295,8 @@ def _check_access(questions: list[Question]) -> dict[Question, Verdict]:
 
 def _end_leases(workspaces: set[int], logins_ended: frozenset[str]) -> None:
     """End the leases without access all in one call, which locks them in order."""
-    held = list(leases.held().filter(workspace__in=workspaces))
-    lost = {lease.pk: lease for lease in leases.without_access(held)}
+    held = list(leasestate.held().filter(workspace__in=workspaces))
+    lost = {lease.pk: lease for lease in leasestate.without_access(held)}
     lost |= {lease.pk: lease for lease in held if lease.login in logins_ended}
     leases.end_lost_access(lost.values(), logins_ended=logins_ended)
 

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import Error as AnyDatabaseError
 from django.db.models.functions import Now
 
-from controlplane import leases, metrics
+from controlplane import leasestate, metrics
 from controlplane.dbthreads import time_limit
 from controlplane.models import SECRET_FIELDS, DisplayControlLease
 from controlplane.outages import Outage
@@ -39,8 +39,8 @@ class Mark(NamedTuple):
 
 def mark_of(lease: DisplayControlLease, now: Any) -> Mark:
     """Return the mark of a lease at ``now``, the database's time."""
-    parked = leases.parking(lease, now)
-    return Mark(lease.version, leases.is_held(lease, now), parked is not None)
+    parked = leasestate.parking(lease, now)
+    return Mark(lease.version, leasestate.is_held(lease, now), parked is not None)
 
 
 def read_marks(workspace_ids: list[int]) -> dict[int, Mark]:

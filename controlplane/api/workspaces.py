@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils.http import urlencode
 from ninja import Query, Router, Status
 
-from controlplane import access, configuring, leases, presenters, schemas
+from controlplane import access, configuring, leasestate, presenters, schemas
 from controlplane.api.auth import user_of
 from controlplane.api.errors import FAILURES
 from controlplane.exceptions import Forbidden, WorkspaceNotFound
@@ -51,7 +51,7 @@ def search(request: HttpRequest, words: str) -> Paginator[Workspace]:
 
     Where a person is waited for comes first.
     """
-    found = leases.waiting_first(access.visible(user_of(request)))
+    found = leasestate.waiting_first(access.visible(user_of(request)))
     for word in words.replace("\0", " ").split()[:MAX_WORDS]:
         found = found.filter(Q(name__icontains=word) | Q(slug__icontains=word))
     return Paginator(found, PAGE_SIZE)

@@ -10,7 +10,7 @@ from django.contrib.auth.models import Group, User
 from django.contrib.sessions.models import Session
 from django.test import Client
 
-from controlplane import access, leases
+from controlplane import access, leases, leasestate
 from controlplane.access import ALL, NONE, Permissions
 from controlplane.models import ControlEvent, Role, Workspace, WorkspaceGrant
 from tests.integration.people import (
@@ -359,8 +359,8 @@ def test_a_change_past_the_signals_is_seen_by_who_looks(
     browser: Browser, desk: Workspace, operator: User
 ) -> None:
     User.objects.filter(pk=operator.pk).update(is_active=False)
-    (lease,) = leases.held()
-    assert leases.has_lost_access(lease)
+    (lease,) = leasestate.held()
+    assert leasestate.has_lost_access(lease)
     assert lease.client_id == THIS_TAB
 
 

@@ -12,7 +12,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db.models import F
 
-from controlplane import apitokens, handovers, leases
+from controlplane import apitokens, handovers, leases, leasestate
 from controlplane.models import ApiToken, ControlEvent, DisplayControlLease, HandBack, Workspace
 from tests.integration.people import OTHER_TAB, Browser, age, agent, lease_of, tab, transitions
 from tests.integration.programs import PROCESS, Program, token
@@ -325,8 +325,8 @@ def test_a_parking_ends_in_the_moment_in_which_its_time_is_up(scene: Scene) -> N
     lease = lease_of(scene.desk)
     assert lease.parked_at is not None
     end = lease.parked_at + timedelta(seconds=60)
-    assert leases.parking(lease, end - timedelta(microseconds=1)) is not None
-    assert leases.parking(lease, end) is None
+    assert leasestate.parking(lease, end - timedelta(microseconds=1)) is not None
+    assert leasestate.parking(lease, end) is None
 
 
 # --- Asking for a person --------------------------------------------------------------------------
@@ -466,5 +466,26 @@ def test_the_list_begins_with_what_waits_for_a_person(scene: Scene) -> None:
     age(others[3], 301)  # no agent waits there
     leases.acquire(others[4], agent(row.account), ttl=300)
     leases.acquire(others[4], tab(scene.admin), ttl=300)  # and a person is there
-    found = ok(Browser(scene.admin).get("/api/workspaces"))["workspaces"]
-    assert [each["id"] for each in found] == ["c", "b", "desk", "a", "d", "e"]
+    assert _in_order(scene.admin) == ["c", "b", "desk", "a", "d", "e"]
+
+
+@pytest.mark.parametrize("is_noticed", [True, False], ids=["noticed", "not noticed yet"])
+def test_who_was_parked_for_long_enough_waits_for_nobody_any_more(
+    scene: Scene, is_noticed: bool
+) -> None:
+    row, _ = token("control", name="Other")
+    other = Workspace.objects.create(slug="z", name="z", upstream_url="tcp://h:1")
+    Workspace.objects.filter(pk=other.pk).update(parked_seconds=60)
+    leases.acquire(other, agent(row.account), ttl=300)
+    leases.acquire(other, tab(scene.admin), ttl=300)
+    age(other, 301)
+    if is_noticed:
+        leases.end_overdue(other)
+    assert _in_order(scene.admin) == ["z", "desk"]
+    age(other, 60)
+    assert _in_order(scene.admin) == ["desk", "z"]
+
+
+def _in_order(user: User) -> list[str]:
+    found = ok(Browser(user).get("/api/workspaces"))["workspaces"]
+    return [each["id"] for each in found]

@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 from django.http import HttpResponse
 from django.test import Client
 
-from controlplane import access, apitokens, leases, tokens
+from controlplane import access, apitokens, leases, leasestate, tokens
 from controlplane.backends import PeopleBackend
 from controlplane.exceptions import StreamForbidden, TokenRefused
 from controlplane.models import ApiToken, ControlEvent, Role, Workspace, WorkspaceGrant
@@ -339,8 +339,8 @@ def test_a_token_that_expires_by_itself_cannot_renew(desk: Workspace) -> None:
     ok(Program(text).acquire())
     change(row, expires_at=Now())
     assert Program(text).acquire(epoch=1).status_code == 401
-    (lease,) = leases.held()
-    assert leases.has_lost_access(lease)
+    (lease,) = leasestate.held()
+    assert leasestate.has_lost_access(lease)
 
 
 def test_the_revocation_of_one_token_leaves_another_in_control(desk: Workspace) -> None:
@@ -355,7 +355,7 @@ def test_a_tokens_stream_that_is_signed_out_takes_no_other_tokens_control_along(
 ) -> None:
     ok(Program(token("control")[1]).acquire())
     signed_out = frozenset({access.login_id("")})  # as the watch finds it
-    leases.end_lost_access(leases.held(), logins_ended=signed_out)
+    leases.end_lost_access(leasestate.held(), logins_ended=signed_out)
     assert view_of(desk).is_held
 
 

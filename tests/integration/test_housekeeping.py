@@ -15,7 +15,7 @@ from django.db import OperationalError, connections
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from controlplane import handovers, housekeeping, leases
+from controlplane import handovers, housekeeping, leases, leasestate
 from controlplane.housekeeping import Housekeeping, due_for_limits, due_for_requests, tidy
 from controlplane.models import DisplayControlLease, DisplayStream, Workspace
 from tests.integration.people import (
@@ -100,8 +100,8 @@ def test_input_of_others_puts_no_end_off(
 
 def test_what_was_never_taken_is_over_at_no_time(desk: Workspace) -> None:
     desk.idle_seconds, desk.max_hold_seconds = IDLE, LONGEST
-    assert leases.hold_ends_at(lease_of(desk), desk) is None
-    assert leases.idle_ends_at(lease_of(desk), desk, None) is None
+    assert leasestate.hold_ends_at(lease_of(desk), desk) is None
+    assert leasestate.idle_ends_at(lease_of(desk), desk, None) is None
 
 
 def test_renewing_is_not_being_active(limited: Workspace, operator: User) -> None:
@@ -147,9 +147,9 @@ def test_all_input_is_known_from_the_moment_of_a_poll_on_or_once_the_process_is_
     stream = open_stream(limited, operator)
     polled, instant = stream.stamped_at, timedelta(microseconds=1)
     silent = polled + timedelta(seconds=settings.DISPLAY.fence_seconds)
-    assert leases.has_reported_since(stream, polled, polled)
-    assert not leases.has_reported_since(stream, polled + instant, silent)
-    assert leases.has_reported_since(stream, polled + instant, silent + instant)
+    assert leasestate.has_reported_since(stream, polled, polled)
+    assert not leasestate.has_reported_since(stream, polled + instant, silent)
+    assert leasestate.has_reported_since(stream, polled + instant, silent + instant)
 
 
 # --- The longest hold -----------------------------------------------------------------------------

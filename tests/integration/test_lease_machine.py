@@ -33,7 +33,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from controlplane import access, apitokens, leases, presenters
+from controlplane import access, apitokens, leases, leasestate, presenters
 from controlplane.api.control import refused
 from controlplane.leases import Holder
 from controlplane.models import (
@@ -258,7 +258,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
     @rule(login=st.sampled_from(["", SEATS[0].login, SEATS[2].login]))
     def look_at_access(self, login: str) -> None:
-        candidates = leases.held().filter(workspace=self.desk)
+        candidates = leasestate.held().filter(workspace=self.desk)
         ended = leases.end_lost_access(candidates, logins_ended=frozenset({login} - {""}))
         assert ended == self.model.end_lost_access(login)
         self._counts_its_writes()

@@ -17,7 +17,7 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from controlplane import access, events, leases
+from controlplane import access, events, leases, leasestate
 from controlplane.leases import Holder
 from controlplane.models import (
     ControlEvent,
@@ -204,7 +204,7 @@ def test_a_person_takes_over_from_an_agent_in_one_transition(
     assert take(desk, tab(colleague)) == 2
     assert_held_by(desk, tab(colleague), epoch=2)
     assert history(desk) == [("acquired", 1), ("preempted", 2)]
-    ended = leases.end_of(desk.pk, 1)
+    ended = leasestate.end_of(desk.pk, 1)
     assert ended is not None
     assert (ended.reason, ended.epoch, ended.who) == ("preempted", 2, "colleague")
 
@@ -215,7 +215,7 @@ def test_the_end_of_an_epoch_is_that_of_its_own_workspace(desk: Workspace, opera
     for workspace in (other, desk):
         take(workspace, tab(operator))
         leases.release(workspace, tab(operator))
-    ends = [leases.end_of(each.pk, 1) for each in (other, desk)]
+    ends = [leasestate.end_of(each.pk, 1) for each in (other, desk)]
     assert [end.workspace_id for end in ends if end] == [other.pk, desk.pk]
 
 
@@ -358,7 +358,7 @@ def test_force_release_ends_whoevers_control_and_says_who_and_why(
     take(desk, tab(operator))
     assert force(desk, " maintenance ")
     assert_free(desk, reason="forced", epoch=1)
-    assert not leases.held().exists()
+    assert not leasestate.held().exists()
     assert view_of(desk).last_end == {
         "reason": "forced",
         "by": "Mary Manager",
@@ -439,8 +439,8 @@ def test_the_end_of_an_account_ends_all_its_leases(
     for each in (desk, other_desk):
         take(each, tab(operator))
     User.objects.filter(pk=operator.pk).update(is_active=False)
-    assert leases.end_lost_access(leases.held()) == 2
-    assert not leases.held().exists()
+    assert leases.end_lost_access(leasestate.held()) == 2
+    assert not leasestate.held().exists()
 
 
 def test_what_happened_to_another_workspace_neither_resumes_nor_ends_anything_here(
@@ -478,7 +478,7 @@ def test_expiry_is_a_fact_that_nobody_has_to_record(desk: Workspace, operator: U
     take(desk, tab(operator))
     let_expire(desk, seconds_ago=0.01)
     assert_free(desk, reason="expired", epoch=1)
-    assert not leases.held().exists()
+    assert not leasestate.held().exists()
     assert history(desk) == [("acquired", 1)]
 
 
@@ -486,8 +486,8 @@ def test_in_the_moment_in_which_it_ends_a_lease_is_over(desk: Workspace, operato
     take(desk, tab(operator))
     lease = lease_of(desk)
     assert lease.expires_at is not None
-    assert leases.is_held(lease, lease.expires_at - timedelta(microseconds=1))
-    assert not leases.is_held(lease, lease.expires_at)
+    assert leasestate.is_held(lease, lease.expires_at - timedelta(microseconds=1))
+    assert not leasestate.is_held(lease, lease.expires_at)
 
 
 def test_whoever_notices_an_expiry_records_it_once_at_its_own_time(
@@ -1388,4 +1388,4 @@ def test_an_agent_whose_control_has_lapsed_is_nothing_that_is_waited_for(
     alpha = Workspace.objects.create(slug="alpha", name="Alpha")
     take(desk, agent(operator))
     age(desk, 301)
-    assert list(leases.waiting_first(Workspace.objects.all())) == [alpha, desk]
+    assert list(leasestate.waiting_first(Workspace.objects.all())) == [alpha, desk]

@@ -8,16 +8,18 @@ import sys
 from tests.support.processes import ROOT
 
 # Which tests each module is held to: the quick ones that are about it, on SQLite.
+LEASE_TESTS = [
+    f"integration/test_{name}"
+    for name in (
+        *("leases", "lease_machine", "handovers", "agents", "hiding", "driving"),
+        *("housekeeping", "control_commands", "access"),
+    )
+]
 TESTS = {
     "gate": ["unit/test_gate"],
     "rfb.messages": ["unit/test_rfb_messages"],
-    "leases": [
-        f"integration/test_{name}"
-        for name in (
-            *("leases", "lease_machine", "handovers", "agents", "hiding", "driving"),
-            *("housekeeping", "control_commands", "access"),
-        )
-    ],
+    "leases": LEASE_TESTS,
+    "leasestate": LEASE_TESTS,
 }
 # It goes the ways that the one beside it goes by hand, and takes as long as all others together.
 LONG = (
@@ -31,19 +33,9 @@ def main(names: list[str]) -> int:
 
 
 def _try(name: str) -> int:
+    options = "-q -s --tb=native --database sqlite -p no:randomly -p tests.mutation.plugin"
     command = [
-        *(
-            "nice",
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-s",
-            "--tb=native",
-            "--database",
-            "sqlite",
-        ),
-        *("-p", "no:randomly", "-p", "tests.mutation.plugin", "--deselect", f"tests/{LONG}"),
+        *("nice", sys.executable, "-m", "pytest", *options.split(), "--deselect", f"tests/{LONG}"),
         *("--mutate", f"controlplane.{name}", "--results", f"var/mutation/{name}"),
         *(f"tests/{each}.py" for each in TESTS[name]),
     ]

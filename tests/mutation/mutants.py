@@ -103,8 +103,12 @@ def mutants_of(source: str) -> Iterator[Mutant]:
         occurrence = 0
         while (mutated := mutate_code(source, operator, occurrence)) is not None:
             occurrence += 1
-            if _compiles(mutated):
-                yield _describe(tree, source, mutated)
+            if not _compiles(mutated):
+                continue
+            mutant = _describe(tree, source, mutated)
+            # Frozen classes and slots keep mistakes out of the code; what it does is the same.
+            if not mutant.before.startswith("@dataclass("):
+                yield mutant
 
 
 def _operators() -> Iterator[Operator]:

@@ -44,7 +44,7 @@ FLOORS = (
     (
         *("outbox", "events", "notices", "access", "apitokens", "signins", "backends"),
         *("proxyusers", "signinsteps", "providerusers", "secondfactor"),
-        *("links", "leases"),
+        *("links", "leasestate", "leases"),
         *("presenters", "tokens"),
         *("handovers", "driving", "verdicts", "desktops", "sweeping", "watch"),
         "screenshots",

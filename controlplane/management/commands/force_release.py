@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 
-from controlplane import leases, presenters
+from controlplane import leases, leasestate, presenters
 from controlplane.management.commands._workspaces import find_user, find_workspaces
 from controlplane.models import MAX_NOTE_LENGTH, Workspace
 from controlplane.presenters import Json
@@ -68,7 +68,7 @@ def _chosen(options: dict[str, Any]) -> list[Workspace]:
         return find_workspaces(options["slug"])
     if options["all"] and options["close"]:
         return list(Workspace.objects.order_by("slug"))
-    held = leases.held()
+    held = leasestate.held()
     if options["user"]:
         held = held.filter(holder=find_user(options["user"]))
     return [lease.workspace for lease in held.order_by("workspace__slug")]
