@@ -23,7 +23,7 @@ from django.urls import clear_url_caches
 from controlplane import crypto, ratelimits, secondfactor
 from tests.integration.people import person
 from tests.support.authenticator import code_of, recovery_codes_in, secret_in, wrong_code
-from tests.support.timing import limit
+from tests.support.timing import Clock, limit
 
 LOGIN, CODE, FACTOR = "/accounts/login/", "/accounts/code/", "/accounts/second-factor/"
 PASSWORD = "olives-password"
@@ -64,22 +64,16 @@ def olive(_quick_hashes: None, operator: User) -> User:
     return operator
 
 
-class Clock:
+class AuthenticatorClock(Clock):
     """The time that codes are judged by, and the authenticator's; it goes on by whole steps."""
-
-    def __init__(self) -> None:
-        self.now = time.time()
-
-    def __call__(self) -> float:
-        return self.now
 
     def next_step(self) -> None:
         self.now += 30
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
+def clock(monkeypatch: pytest.MonkeyPatch) -> AuthenticatorClock:
+    clock = AuthenticatorClock(time.time())
     monkeypatch.setattr("allauth.mfa.totp.internal.auth.time.time", clock)
     return clock
 
@@ -99,7 +93,7 @@ def is_signed_in(client: Client) -> bool:
 class Device:
     """Somebody's authenticator, and the recovery codes that they keep."""
 
-    def __init__(self, clock: Clock, client: Client) -> None:
+    def __init__(self, clock: AuthenticatorClock, client: Client) -> None:
         self._clock = clock
         self.secret = secret_in(client.get(FACTOR).content.decode())
         answer = client.post(FACTOR, {"code": self.code})
@@ -117,7 +111,7 @@ class Device:
 
 
 @pytest.fixture
-def device(mode: Mode, olive: User, clock: Clock) -> Device:
+def device(mode: Mode, olive: User, clock: AuthenticatorClock) -> Device:
     """The authenticator that Olive has enrolled."""
     mode("optional")
     client = Client()
@@ -150,7 +144,9 @@ def test_who_has_not_enrolled_signs_in_by_password_where_it_is_optional(olive: U
 
 # --- Enrolling ------------------------------------------------------------------------------------
 @pytest.mark.usefixtures("optional")
-def test_a_wrong_code_enrols_nobody_and_the_secret_stays(olive: User, clock: Clock) -> None:
+def test_a_wrong_code_enrols_nobody_and_the_secret_stays(
+    olive: User, clock: AuthenticatorClock
+) -> None:
     client = Client()
     client.force_login(olive)
     secret = secret_in(client.get(FACTOR).content.decode())
@@ -182,7 +178,9 @@ def test_neither_the_secret_nor_recovery_codes_are_kept_in_the_clear(
     assert not [code for code in device.recovery_codes if code in kept]
 
 
-def test_secrets_follow_a_new_secret_key(device: Device, settings: Any, clock: Clock) -> None:
+def test_secrets_follow_a_new_secret_key(
+    device: Device, settings: Any, clock: AuthenticatorClock
+) -> None:
     former = settings.SECRET_KEY
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "another-key-" * 5, [former]
     call_command("reencrypt")
@@ -242,7 +240,7 @@ def test_a_wrong_code_lets_nobody_in(device: Device) -> None:
     assert not is_signed_in(client)
 
 
-def test_a_code_counts_once(device: Device, clock: Clock) -> None:
+def test_a_code_counts_once(device: Device, clock: AuthenticatorClock) -> None:
     code = device.code
     first, second = give_password()[0], give_password()[0]
     first.post(CODE, {"code": code})
@@ -255,7 +253,7 @@ def test_a_code_counts_once(device: Device, clock: Clock) -> None:
 
 
 def test_a_code_from_before_one_that_has_counted_is_used_up_as_well(
-    device: Device, clock: Clock
+    device: Device, clock: AuthenticatorClock
 ) -> None:
     older = device.code
     clock.next_step()
@@ -268,7 +266,7 @@ def test_a_code_from_before_one_that_has_counted_is_used_up_as_well(
 
 
 @pytest.mark.usefixtures("optional")
-def test_the_code_that_enrolled_lets_nobody_in(olive: User, clock: Clock) -> None:
+def test_the_code_that_enrolled_lets_nobody_in(olive: User, clock: AuthenticatorClock) -> None:
     client = Client()
     client.force_login(olive)
     secret = secret_in(client.get(FACTOR).content.decode())
@@ -281,7 +279,7 @@ def test_the_code_that_enrolled_lets_nobody_in(olive: User, clock: Clock) -> Non
 
 @pytest.mark.parametrize(("steps", "counts"), [(-2, False), (-1, True), (1, True), (2, False)])
 def test_a_phones_clock_may_be_half_a_minute_off(
-    device: Device, clock: Clock, steps: int, counts: bool
+    device: Device, clock: AuthenticatorClock, steps: int, counts: bool
 ) -> None:
     clock.now += 300
     client, _ = give_password()
@@ -289,7 +287,9 @@ def test_a_phones_clock_may_be_half_a_minute_off(
     assert is_signed_in(client) is counts
 
 
-def test_another_persons_code_is_wrong(device: Device, clock: Clock, colleague: User) -> None:
+def test_another_persons_code_is_wrong(
+    device: Device, clock: AuthenticatorClock, colleague: User
+) -> None:
     colleague.set_password(PASSWORD)
     colleague.save()
     client = Client()
@@ -367,7 +367,7 @@ def test_a_recovery_code_lets_in_once(device: Device, caplog: pytest.LogCaptureF
 
 
 def test_new_recovery_codes_need_a_code_and_replace_the_old_ones(
-    device: Device, clock: Clock
+    device: Device, clock: AuthenticatorClock
 ) -> None:
     client, _ = give_password()
     client.post(CODE, {"code": device.code})
@@ -385,7 +385,9 @@ def test_new_recovery_codes_need_a_code_and_replace_the_old_ones(
 
 
 # --- Removing -------------------------------------------------------------------------------------
-def test_one_removes_ones_own_with_a_code(device: Device, olive: User, clock: Clock) -> None:
+def test_one_removes_ones_own_with_a_code(
+    device: Device, olive: User, clock: AuthenticatorClock
+) -> None:
     client, _ = give_password()
     client.post(CODE, {"code": device.code})
     clock.next_step()
@@ -398,7 +400,7 @@ def test_one_removes_ones_own_with_a_code(device: Device, olive: User, clock: Cl
 
 
 def test_a_required_one_is_not_removed_by_its_person(
-    device: Device, olive: User, clock: Clock, mode: Mode
+    device: Device, olive: User, clock: AuthenticatorClock, mode: Mode
 ) -> None:
     mode("required")
     client, _ = give_password()
@@ -442,7 +444,7 @@ def test_the_admin_shows_who_has_one_and_no_secret(device: Device, admin: User) 
 
 # --- Required -------------------------------------------------------------------------------------
 def test_where_it_is_required_one_enrols_before_the_session_begins(
-    mode: Mode, olive: User, clock: Clock
+    mode: Mode, olive: User, clock: AuthenticatorClock
 ) -> None:
     mode("required")
     client, answer = give_password()
@@ -468,7 +470,7 @@ def test_a_new_password_ends_the_sign_ins_that_wait_for_enrolling(mode: Mode, ol
 
 
 def test_the_key_that_one_was_shown_is_not_the_next_ones_in_the_same_browser(
-    mode: Mode, olive: User, colleague: User, clock: Clock
+    mode: Mode, olive: User, colleague: User, clock: AuthenticatorClock
 ) -> None:
     mode("required")
     colleague.set_password(PASSWORD)
@@ -502,7 +504,7 @@ def test_after_ten_wrong_codes_the_right_one_is_not_looked_at(device: Device) ->
 
 
 def test_another_address_another_node_or_the_password_anew_does_not_help(
-    device: Device, clock: Clock
+    device: Device, clock: AuthenticatorClock
 ) -> None:
     for number in range(10):
         client, _ = give_password(Client(REMOTE_ADDR=f"198.51.100.{number}"))

@@ -7,19 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.gate import Gate
+from tests.support.timing import Clock
 
 LEASE = 300.0
 FENCE = 10.0
-
-
-class Clock:
-    """Monotonic seconds under the test's control."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

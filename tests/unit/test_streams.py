@@ -10,6 +10,7 @@ import pytest
 from controlplane.gate import Gate
 from controlplane.streams import Stream
 from controlplane.verdicts import Verdict
+from tests.support.timing import Clock
 
 
 class FakeBridge:
@@ -21,14 +22,6 @@ class FakeBridge:
 
     def let_go(self) -> None:
         self.holds_input = False
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
