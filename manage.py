@@ -5,6 +5,8 @@ import os
 import sys
 
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, execute_from_command_line
+from django.db import DatabaseError
 from environs import EnvError
 
 from controlplane.conf import KEY_IS_MISSING
@@ -12,10 +14,8 @@ from controlplane.exceptions import ConfigError
 
 
 def main() -> None:
-    """Run one management command; a bad setting ends it with a sentence, not a traceback."""
+    """Run one management command; what is not set up yet ends it with a sentence, no traceback."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "desktopctl.settings")
-    from django.core.management import execute_from_command_line
-
     try:
         execute_from_command_line(sys.argv)
     except (ConfigError, EnvError) as error:
@@ -25,6 +25,20 @@ def main() -> None:
         if "SECRET_KEY setting must not be empty" not in str(error):
             raise
         sys.exit(f"desktopctl: {KEY_IS_MISSING}")
+    except DatabaseError:
+        _name_what_the_database_lacks()
+        raise
+
+
+def _name_what_the_database_lacks() -> None:
+    """End with a sentence if the database is away or not migrated; return if it is neither."""
+    from controlplane.management.commands import _starting  # it needs the settings
+
+    is_migrating = sys.argv[1:2] == ["migrate"]
+    try:
+        (_starting.check_database if is_migrating else _starting.check_migrations)()
+    except CommandError as error:
+        sys.exit(f"desktopctl: {error}")
 
 
 if __name__ == "__main__":

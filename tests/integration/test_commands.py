@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -471,6 +474,31 @@ def test_every_other_command_says_in_a_sentence_that_the_key_is_missing(tmp_path
     assert keyless.returncode == 1
     assert keyless.stderr == f"desktopctl: {conf.KEY_IS_MISSING}\n"
     assert "SECRET_KEY_FILE" in keyless.stderr
+
+
+def test_every_other_command_says_in_a_sentence_what_the_database_lacks(tmp_path: Path) -> None:
+    empty = manage("leases", DATABASE_URL=f"sqlite:///{tmp_path / 'empty.db'}")
+    assert (empty.returncode, empty.stdout) == (1, "")
+    assert re.fullmatch(
+        r"desktopctl: \d+ migration\(s\) are pending. Run: manage.py migrate\n", empty.stderr
+    )
+    for command in ("leases", "migrate"):
+        away = manage(command, DATABASE_URL=f"sqlite:///{tmp_path}")  # a directory cannot be opened
+        assert (away.returncode, len(away.stderr.splitlines())) == (1, 1), away.stderr
+        assert away.stderr.startswith(
+            "desktopctl: The database does not answer; check DATABASE_URL"
+        )
+
+
+def test_a_migration_that_fails_is_not_said_to_be_pending(tmp_path: Path) -> None:
+    file = tmp_path / "someone-elses.db"
+    with closing(sqlite3.connect(file)) as database:
+        database.execute("CREATE TABLE controlplane_workspace (id INTEGER PRIMARY KEY)")
+    failed = manage("migrate", DATABASE_URL=f"sqlite:///{file}")
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines()[-1].endswith(
+        'OperationalError: table "controlplane_workspace" already exists'
+    )
 
 
 @pytest.mark.parametrize(

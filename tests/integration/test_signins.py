@@ -73,7 +73,7 @@ def assert_locked(answer: HttpResponse, minutes: int = MINUTES) -> None:
     page = answer.content.decode()
     assert answer.status_code == 429
     assert "sessionid" not in answer.cookies
-    assert f"Too many wrong passwords. Try again in {minutes} minute" in page
+    assert f"Too many wrong passwords or codes. Try again in {minutes} minute" in page
     assert 60 * (minutes - 1) <= int(answer["Retry-After"]) <= 60 * minutes
     assert answer["Cache-Control"] == "no-store"
     assert 'name="next" value="/workspaces/desk/"' in page

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError
@@ -23,13 +26,26 @@ def _has_secret_key() -> bool:
         return False
 
 
+def check_database() -> None:
+    """Raise CommandError where the database is away."""
+    with _explaining():
+        connection.ensure_connection()
+
+
 def check_migrations() -> None:
     """Raise CommandError where the database is away, or is not migrated."""
-    try:
+    with _explaining():
+        connection.ensure_connection()  # else Django takes it for one without tables
         pending = readiness.pending_migrations()
+    if pending:
+        raise CommandError(readiness.ask_to_migrate(pending))
+
+
+@contextmanager
+def _explaining() -> Iterator[None]:
+    try:
+        yield
     except DatabaseError as error:
         raise CommandError(f"The database does not answer; check DATABASE_URL: {error}") from None
     finally:
         connection.close()
-    if pending:
-        raise CommandError(readiness.ask_to_migrate(pending))
