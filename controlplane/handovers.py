@@ -22,7 +22,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from controlplane import access, events, leases, presenters
-from controlplane.exceptions import TooManyRequests
+from controlplane.exceptions import TooManyRequests, WorkspaceNotFound
 from controlplane.leases import Holder, Refused
 from controlplane.models import (
     ControlEvent,
@@ -49,9 +49,9 @@ def ask(workspace: Workspace, asker: Holder, message: str) -> None:
     """Ask the holder for control. Asking again changes the message and the tab that will get it.
 
     The caller checks permission. Raises Refused ``not_needed`` where control can simply be taken or
-    is the asker's, and TooManyRequests soon after a request of theirs has ended.
+    is the asker's, TooManyRequests soon after a request of theirs has ended, WorkspaceNotFound.
     """
-    view = presenters.read([workspace.pk])[workspace.pk]
+    view = _view(workspace)
     lease = view.lease
     is_anothers = view.is_held and lease.holder_id != asker.user.pk
     if not is_anothers or lease.controller != Controller.USER:
@@ -70,7 +70,7 @@ def _change_open(workspace: Workspace, asker: Holder, message: str) -> bool:
 
 
 def _rest(workspace: Workspace, user: User, now: datetime) -> None:
-    """Nobody is asked again and again. Who has asked in vain for no fault of theirs may at once."""
+    """Nobody is asked again and again: there is a rest after each request that led to nothing."""
     ended = ControlRequest.objects.filter(workspace=workspace, user=user, outcome__in=_REST_SECONDS)
     newest = ended.order_by("-ended_at").first()
     if newest is None or newest.ended_at is None:
@@ -171,7 +171,7 @@ class _Holding:
 
 def settle(workspace_id: int) -> None:
     """Do what is due with the open requests of a workspace."""
-    view = presenters.read([workspace_id]).get(workspace_id)
+    view = presenters.read_one(workspace_id)
     if view is None:
         return
     for request in view.requests:
@@ -242,8 +242,15 @@ def _open_requests(workspace: Workspace) -> QuerySet[ControlRequest]:
     return ControlRequest.objects.filter(workspace=workspace, ended_at=None)
 
 
+def _view(workspace: Workspace) -> LeaseView:
+    view = presenters.read_one(workspace.pk)
+    if view is None:  # it has been removed since it was found
+        raise WorkspaceNotFound(workspace.slug)
+    return view
+
+
 def _epoch(workspace: Workspace) -> int:
-    return presenters.read([workspace.pk])[workspace.pk].lease.epoch
+    return _view(workspace).lease.epoch
 
 
 class _NotDone(Exception):

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import cache
 from typing import Any
@@ -24,7 +25,13 @@ from django.db.models.functions import Now
 
 from controlplane import background, driving, handovers, leases, leasestate, presenters, sweeping
 from controlplane.dbthreads import DatabaseThreads
-from controlplane.models import ControlRequest, DisplayStream, WebhookDelivery, Workspace
+from controlplane.models import (
+    ControlRequest,
+    DisplayControlLease,
+    DisplayStream,
+    WebhookDelivery,
+    Workspace,
+)
 from controlplane.verdicts import PROCESS
 
 logger = logging.getLogger(__name__)
@@ -119,7 +126,10 @@ _HAS_LIMITS = Q(idle_seconds__isnull=False) | Q(max_hold_seconds__isnull=False)
 
 
 def _end_overdue(workspace_id: int) -> None:
-    leases.end_overdue(Workspace.objects.get(pk=workspace_id))
+    workspace = Workspace.objects.filter(pk=workspace_id).first()
+    with suppress(DisplayControlLease.DoesNotExist):  # it has just been removed
+        if workspace:
+            leases.end_overdue(workspace)
 
 
 def due_for_requests() -> list[int]:

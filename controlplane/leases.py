@@ -20,7 +20,7 @@ the longest hold, for no lease is extended beyond it. A closed lease can be had 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -243,7 +243,7 @@ def keep(workspace: Workspace, holder: Holder, *, epoch: int, ttl: float) -> Dis
         _check_holds(case, holder, epoch)
         _check_permission(case, holder)  # it extends the lease, as a renewal does
         case.lease.kept_at = case.now
-        _extend(case, ttl)
+        _extend(case, holder, ttl)
         _note_by(case, holder, What.KEPT, "")
 
     return _decide(workspace, holder, decide)
@@ -300,21 +300,33 @@ def end_overdue(workspace: Workspace) -> None:
         pass  # it notices by itself
 
 
-def close(workspace: Workspace, *, by: str, note: str, ip: str | None = None) -> bool:
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """Whether a call has closed the workspace, and the lease that it ended, if anybody held it."""
+
+    is_closed: bool
+    ended: DisplayControlLease | None = None
+
+
+def close(
+    workspace: Workspace, *, by: str, note: str, ip: str | None = None, epoch: int | None = None
+) -> Closing:
     """End whoever's control it is, and let nobody have it until ``open_again``.
 
-    Returns whether anybody had it. The caller checks permission.
+    Nothing is done where ``epoch`` is not the newest. The caller checks permission.
     """
     if not note.strip():
         raise ValueError("close: say why in a note")
     with _deciding(workspace) as case:
         lease, was_held = case.lease, case.is_held
+        if epoch is not None and epoch != lease.epoch:
+            return Closing(is_closed=False)
         if was_held:
             _end(case, EndReason.FORCED, by=by, note=note.strip(), ip=ip)
         lease.closed_at, lease.closed_by, lease.closed_note = case.now, by, note.strip()
         case.is_changed = True
         _note(case, What.CLOSED, who=by, note=note.strip(), ip=ip)
-    return was_held
+    return Closing(is_closed=True, ended=lease if was_held else None)
 
 
 def open_again(workspace: Workspace, *, by: str, ip: str | None = None) -> bool:
@@ -331,15 +343,18 @@ def open_again(workspace: Workspace, *, by: str, ip: str | None = None) -> bool:
 
 def force_release(
     workspace: Workspace, *, by: str, note: str, ip: str | None = None, epoch: int | None = None
-) -> bool:
-    """End whoever's control it is; return whether anybody had it. The caller checks permission."""
+) -> DisplayControlLease | None:
+    """End whoever's control it is; return the lease that has ended, None where nobody held it.
+
+    Nothing is done where ``epoch`` is not the newest. The caller checks permission.
+    """
     if not note.strip():
         raise ValueError("force_release: say why in a note")
     with _deciding(workspace) as case:
         if not case.is_held or (epoch is not None and epoch != case.lease.epoch):
-            return False
+            return None
         _end(case, EndReason.FORCED, by=by, note=note.strip(), ip=ip)
-    return True
+    return case.lease
 
 
 def end_lost_access(
@@ -350,11 +365,12 @@ def end_lost_access(
 ) -> int:
     """End those leases whose holder may no longer control, or whose login has ended.
 
-    ``leases`` only names candidates: each is decided anew under its lock. Returns how many ended.
+    ``leases`` only names candidates: each is decided anew under its lock, and one that has been
+    removed meanwhile is passed over. Returns how many ended.
     """
     ended = 0
     for candidate in sorted(leases, key=lambda lease: lease.pk):
-        with _deciding(candidate.workspace) as case:
+        with suppress(DisplayControlLease.DoesNotExist), _deciding(candidate.workspace) as case:
             if case.is_held and has_lost_access(case.lease, logins_ended):
                 _end(case, EndReason.ACCESS_ENDED, by=by)
                 ended += 1
@@ -471,7 +487,7 @@ def _take(case: _Case, holder: Holder, ttl: float, move: bool) -> None:
         _check_not_parked(case, holder)
         return _start(case, holder, ttl, What.ACQUIRED)
     if _is_holder(lease, holder):
-        return _extend(case, ttl)
+        return _extend(case, holder, ttl)
     if lease.controller == Controller.AGENT and holder.kind == Controller.USER:
         return _replace(case, holder, ttl, What.PREEMPTED)
     if move and _held_code(lease, holder) == "held_elsewhere":
@@ -493,7 +509,7 @@ def _renew(case: _Case, holder: Holder, ttl: float, epoch: int) -> None:
     epoch = _resumed_as(lease, epoch)
     if epoch == lease.epoch and belongs_to(lease, holder.user.pk, holder.client_id):
         if case.is_held and lease.controller == holder.kind:
-            return _extend(case, ttl)
+            return _extend(case, holder, ttl)
         if _may_resume(case):
             _check_open(case)
             return _start(case, holder, ttl, What.RESUMED, resumes=True)
@@ -552,9 +568,10 @@ def _held_code(lease: DisplayControlLease, holder: Holder) -> str:
 
 
 # --- Changing the row, in memory; _deciding writes it ---------------------------------------------
-def _extend(case: _Case, ttl: float) -> None:
+def _extend(case: _Case, holder: Holder, ttl: float) -> None:
     lease = case.lease
     case.is_changed = True
+    lease.login = holder.login  # they may have signed in anew: it is this one's end that counts
     assert lease.expires_at is not None
     lease.expires_at = _within_limit(case, max(lease.expires_at, _after(case, ttl)))
     lease.renewed_at = case.now
@@ -637,8 +654,8 @@ def _end(case: _Case, reason: EndReason, *, by: str, note: str = "", ip: str | N
         ip=ip,
     )
     is_release = reason == EndReason.RELEASED
-    if ended == Controller.AGENT and is_release:
-        lease.agent = None
+    if ended == Controller.AGENT and is_release and lease.agent_id == lease.holder_id:
+        lease.agent = None  # else another agent has asked for a person, and waits on
         _clear_help(lease)
     if ended == Controller.USER and not is_release and lease.agent_id is not None:
         _park(case, reason)

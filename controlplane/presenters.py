@@ -137,6 +137,11 @@ def open_streams() -> QuerySet[DisplayStream]:
     return DisplayStream.objects.filter(closed_at=None, stamped_at__gt=lately)
 
 
+def read_one(workspace_id: int) -> LeaseView | None:
+    """Return the view of one workspace's lease, read now; None if it has been removed."""
+    return read([workspace_id]).get(workspace_id)
+
+
 def count_viewers(workspace_ids: Iterable[int]) -> dict[int, int]:
     """Return how many people's tabs watch each workspace, the holder's included."""
     streams = open_streams().filter(workspace__in=list(workspace_ids))

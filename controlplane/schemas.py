@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from ninja import Field, Schema
+from ninja import Field, Header, Schema
 from pydantic import BeforeValidator, ConfigDict, WithJsonSchema
 
 from controlplane import conf, links
@@ -22,6 +22,8 @@ ClientId = Field(
     description="One browser tab or agent process; chosen by it, kept secret from others.",
 )
 
+ClientIdHeader = Annotated[str, Header(pattern=rf"{CLIENT_ID_PATTERN}|^$")]
+"""The same where there is no body."""
 
 NO_NUL = r"^[^\x00]*$"  # PostgreSQL stores none
 

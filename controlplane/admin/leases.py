@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -136,10 +135,9 @@ class LeaseAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, chosen: QuerySet[DisplayControlLease]
     ) -> HttpResponse | None:
         """Ask for a note, then end the chosen leases."""
-        results, page = self._end_with_note(
+        note, page = self._note(
             request,
             chosen,
-            leases.force_release,
             action="force_release",
             title="Force-release: why?",
             explanation="These will be ended. The holder reads your note.",
@@ -147,10 +145,15 @@ class LeaseAdmin(ReadOnlyAdmin):
         )
         if page:
             return page
+        results = [
+            leases.force_release(lease.workspace, **note, epoch=_epoch_shown(request, lease))
+            for lease in chosen
+        ]
+        ended = sum(map(bool, results))
         self.message_user(
             request,
-            f"{sum(results)} ended; {results.count(False)} had no holder.",
-            messages.SUCCESS if any(results) else messages.WARNING,
+            f"{ended} ended; {len(results) - ended} had no holder, or another by now.",
+            messages.SUCCESS if ended else messages.WARNING,
         )
         return None
 
@@ -158,11 +161,10 @@ class LeaseAdmin(ReadOnlyAdmin):
     def close(
         self, request: HttpRequest, chosen: QuerySet[DisplayControlLease]
     ) -> HttpResponse | None:
-        """Ask for a note, then end the chosen leases and let nobody have them."""
-        results, page = self._end_with_note(
+        """Ask for a note, then end the chosen leases, whosever, and let nobody have them."""
+        note, page = self._note(
             request,
             chosen,
-            leases.close,
             action="close",
             title="Force-release and close: why?",
             explanation="Control of these will be ended, and nobody, agents included, can have it "
@@ -171,7 +173,9 @@ class LeaseAdmin(ReadOnlyAdmin):
         )
         if page:
             return page
-        self.message_user(request, f"{len(results)} closed; {sum(results)} had a holder.")
+        results = [leases.close(lease.workspace, **note) for lease in chosen]
+        had_holder = sum(each.ended is not None for each in results)
+        self.message_user(request, f"{len(results)} closed; {had_holder} had a holder.")
         return None
 
     @admin.action(description="Open again", permissions=["force"])
@@ -185,19 +189,21 @@ class LeaseAdmin(ReadOnlyAdmin):
             messages.SUCCESS if any(opened) else messages.WARNING,
         )
 
-    def _end_with_note(
-        self,
-        request: HttpRequest,
-        chosen: QuerySet[DisplayControlLease],
-        end: Callable[..., bool],
-        **page: str,
-    ) -> tuple[list[bool], HttpResponse | None]:
-        """Return whether each had a holder; before there is a note, the page that asks for it."""
+    def _note(
+        self, request: HttpRequest, chosen: QuerySet[DisplayControlLease], **page: str
+    ) -> tuple[dict[str, Any], HttpResponse | None]:
+        """Return who ends it, why and from where; before there is a note, the page that asks."""
         form = NoteForm(request.POST if "apply" in request.POST else None)
         if not form.is_valid():
-            return [], ask(self, request, chosen, form=form, **page)
-        by, note = access.display_name(user_of(request)), form.cleaned_data["note"]
-        return [end(lease.workspace, by=by, note=note, ip=ip_of(request)) for lease in chosen], None
+            return {}, ask(self, request, chosen, form=form, **page)
+        by = access.display_name(user_of(request))
+        return {"by": by, "note": form.cleaned_data["note"], "ip": ip_of(request)}, None
+
+
+def _epoch_shown(request: HttpRequest, lease: DisplayControlLease) -> int:
+    """Return the epoch that the asking page has shown: whoever came later is not meant."""
+    shown = request.POST.get(f"epoch-{lease.pk}", "")
+    return int(shown) if shown.isdecimal() else -1  # an epoch that never is
 
 
 def _view(lease: Any) -> LeaseView:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
-from ninja import Header, Query, Router
+from ninja import Query, Router
 
 from controlplane import (
     access,
@@ -25,7 +25,7 @@ from controlplane.api.auth import holder_of, ip_of, kind_of, session_key_of, use
 from controlplane.api.errors import CONFLICTS, FAILURES
 from controlplane.api.workspaces import find
 from controlplane.exceptions import Forbidden, InvalidRequest, LeaseRefused, WorkspaceNotFound
-from controlplane.models import CLIENT_ID_PATTERN, Controller, HandBack, Workspace
+from controlplane.models import Controller, HandBack, Workspace
 from controlplane.presenters import Json, Viewer
 
 _REFUSALS = {
@@ -34,7 +34,8 @@ _REFUSALS = {
     "display_not_enabled": "The display of this workspace is not enabled.",
     "closed": "{by} has closed this workspace to control.",
     "human_in_control": "{holder}, a person, has control. Wait until it is handed back.",
-    "parked": "{by}'s control ended without being handed back. Wait until a person says go on.",
+    "parked": "{by}'s control ended without being handed back. "
+    "Wait until a person lets agents continue.",
     "nothing_to_hand_back": "No agent waits for this workspace.",
     "forced": "Your control was ended by {by}.",
     "preempted": "{by} took control.",
@@ -65,7 +66,7 @@ def get_control(
     request: HttpRequest,
     slug: str,
     response: HttpResponse,
-    x_client_id: Annotated[str, Header(pattern=rf"{CLIENT_ID_PATTERN}|^$")] = "",
+    x_client_id: schemas.ClientIdHeader = "",
     wait: Annotated[int, Query(ge=0, le=longpoll.MAX_SECONDS)] = 0,
     epoch: Annotated[int | None, Query()] = None,
     version: Annotated[int | None, Query()] = None,
@@ -127,23 +128,19 @@ def release(request: HttpRequest, slug: str, body: schemas.ReleaseBody) -> Json:
 def _force_release(
     request: HttpRequest, workspace: Workspace, viewer: Viewer, body: schemas.ReleaseBody
 ) -> None:
-    if not viewer.can.force:
-        raise Forbidden("forbidden", "Only managers may end other people's control.")
+    _check_force(viewer, "Only managers may end other people's control.")
     if not body.note.strip():
         raise InvalidRequest("note", "say why you end this control; its holder will read it")
+    end = leases.close if body.close else leases.force_release
     by, ip = access.display_name(viewer.user), ip_of(request)
-    if body.close:
-        leases.close(workspace, by=by, note=body.note, ip=ip)
-    else:
-        leases.force_release(workspace, by=by, note=body.note, ip=ip, epoch=body.epoch)
+    end(workspace, by=by, note=body.note, ip=ip, epoch=body.epoch)
 
 
 @router.post(f"{_PATH}/control/open", response={200: schemas.Control, **FAILURES})
 def open_control(request: HttpRequest, slug: str, body: schemas.OpenBody) -> Json:
     """Let a closed workspace be controlled again."""
     workspace, viewer = _enter(request, slug, body.client_id)
-    if not viewer.can.force:
-        raise Forbidden("forbidden", "Only managers may open a workspace again.")
+    _check_force(viewer, "Only managers may open a workspace again.")
     leases.open_again(workspace, by=access.display_name(viewer.user), ip=ip_of(request))
     return control_of(workspace, viewer)
 
@@ -152,8 +149,7 @@ def open_control(request: HttpRequest, slug: str, body: schemas.OpenBody) -> Jso
 def free(request: HttpRequest, slug: str, body: schemas.FreeBody) -> Json:
     """Let agents have a parked workspace, without handing anything back."""
     workspace, viewer = _enter(request, slug, body.client_id)
-    if not viewer.can.force:
-        raise Forbidden("forbidden", "Only managers may free a parked workspace.")
+    _check_force(viewer, "Only managers may free a parked workspace.")
     leases.free(workspace, by=access.display_name(viewer.user), ip=ip_of(request))
     return control_of(workspace, viewer)
 
@@ -265,7 +261,7 @@ def control_of(workspace: Workspace, viewer: Viewer) -> Json:
 
 def view_of(workspace: Workspace) -> presenters.LeaseView:
     """Return the workspace's lease, read now."""
-    view = presenters.read([workspace.pk]).get(workspace.pk)
+    view = presenters.read_one(workspace.pk)
     if view is None:  # it has been removed since it was found
         raise WorkspaceNotFound(workspace.slug)
     return view
@@ -280,6 +276,11 @@ def _telling_refusals(workspace: Workspace, viewer: Viewer) -> Iterator[None]:
         raise _only_watches() from None
     except leases.Refused as refusal:
         raise refused(refusal, workspace, viewer) from None
+
+
+def _check_force(viewer: Viewer, message: str) -> None:
+    if not viewer.can.force:
+        raise Forbidden("forbidden", message)
 
 
 def _check_kind(request: HttpRequest, kind: Controller, message: str) -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from django.http import HttpRequest, HttpResponse
-from ninja import Header, Query, Router
+from ninja import Query, Router
 
-from controlplane import desktops, leases, presenters, screenshots
+from controlplane import desktops, leases, presenters, schemas, screenshots
 from controlplane.api.auth import kind_of, user_of
 from controlplane.api.control import refused
 from controlplane.api.errors import CONFLICTS, RETRY_AFTER_SECONDS
@@ -20,7 +20,7 @@ from controlplane.exceptions import (
     UpstreamError,
     WorkspaceNotFound,
 )
-from controlplane.models import CLIENT_ID_PATTERN, Controller, Workspace
+from controlplane.models import Controller, Workspace
 from controlplane.presenters import LeaseView, Viewer
 from controlplane.screenshots import Encoding, Format, Picture, State
 
@@ -70,7 +70,7 @@ def get_screenshot(
         Query(ge=screenshots.MIN_WIDTH, description="Scaled down to it; never up."),
     ] = None,
     quality: Annotated[int, Query(ge=1, le=95, description="Of a JPEG.")] = 80,
-    x_client_id: Annotated[str, Header(pattern=rf"{CLIENT_ID_PATTERN}|^$")] = "",
+    x_client_id: schemas.ClientIdHeader = "",
 ) -> HttpResponse:
     """Return what the desktop shows now.
 
@@ -93,7 +93,7 @@ def get_screenshot(
 def _look(request: HttpRequest, slug: str, client_id: str) -> _Look:
     """Read how things are; raise what forbids that this caller sees the desktop."""
     workspace, can = find(request, slug)
-    view = presenters.read([workspace.pk]).get(workspace.pk)
+    view = presenters.read_one(workspace.pk)
     if view is None:  # it has been removed since it was found
         raise WorkspaceNotFound(slug)
     code = _why_not(request, workspace, view, client_id)

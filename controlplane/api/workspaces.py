@@ -37,13 +37,14 @@ def list_workspaces(
     request: HttpRequest,
     page: Annotated[int, Query(ge=1)] = 1,
     q: Annotated[str, Query(description="A part of the name, or of the id.")] = "",
+    x_client_id: schemas.ClientIdHeader = "",
 ) -> Json:
     """List the workspaces that the caller may watch, by name, a hundred at a time."""
     found = search(request, q).get_page(page)
     query = {"page": str(page + 1)} | ({"q": q} if q else {})
     address = request.build_absolute_uri(f"?{urlencode(query)}")
     following = address if found.has_next() else None
-    return {"workspaces": overview(request, list(found)), "next": following}
+    return {"workspaces": overview(request, list(found), x_client_id), "next": following}
 
 
 def search(request: HttpRequest, words: str) -> Paginator[Workspace]:
@@ -57,7 +58,7 @@ def search(request: HttpRequest, words: str) -> Paginator[Workspace]:
     return Paginator(found, PAGE_SIZE)
 
 
-def overview(request: HttpRequest, workspaces: list[Workspace]) -> list[Json]:
+def overview(request: HttpRequest, workspaces: list[Workspace], client_id: str = "") -> list[Json]:
     """Return each workspace with its display, its control and the number of its viewers."""
     ids = [workspace.pk for workspace in workspaces]
     views, viewers = presenters.read(ids), presenters.count_viewers(ids)
@@ -68,7 +69,7 @@ def overview(request: HttpRequest, workspaces: list[Workspace]) -> list[Json]:
             "name": workspace.name,
             "display": presenters.display(workspace),
             "control": presenters.control(
-                views[workspace.pk], Viewer(user_of(request), "", can[workspace.pk])
+                views[workspace.pk], Viewer(user_of(request), client_id, can[workspace.pk])
             ),
             "viewers": viewers.get(workspace.pk, 0),
         }
@@ -82,10 +83,12 @@ _DETAIL = {200: schemas.WorkspaceDetail, **FAILURES}
 
 
 @router.get(_ONE, response=_DETAIL)
-def get_workspace(request: HttpRequest, slug: str) -> Json:
+def get_workspace(
+    request: HttpRequest, slug: str, x_client_id: schemas.ClientIdHeader = ""
+) -> Json:
     """Tell of one workspace; those who may change it also read how it is set up."""
     workspace, can = find(request, slug)
-    return detail(request, workspace, can)
+    return detail(request, workspace, can, x_client_id)
 
 
 @router.put(_ONE, response={201: schemas.WorkspaceDetail, **_DETAIL})
@@ -132,9 +135,11 @@ def _changed(request: HttpRequest, workspace: Workspace) -> Json:
     return detail(request, workspace, access.permissions(user_of(request), workspace))
 
 
-def detail(request: HttpRequest, workspace: Workspace, can: access.Permissions) -> Json:
+def detail(
+    request: HttpRequest, workspace: Workspace, can: access.Permissions, client_id: str = ""
+) -> Json:
     """Return what the list tells of it, and its settings where the caller may change them."""
-    items = overview(request, [workspace])
+    items = overview(request, [workspace], client_id)
     if not items:
         raise WorkspaceNotFound(workspace.slug)
     return {**items[0], "settings": _settings(workspace) if can.configure else None}

@@ -136,6 +136,7 @@ def force(client: Client, *chosen: Workspace, **more: str) -> Any:
     data = {
         "action": "force_release",
         "_selected_action": [str(lease_of(each).pk) for each in chosen],
+        **{f"epoch-{lease_of(each).pk}": str(lease_of(each).epoch) for each in chosen},
         **more,
     }
     return client.post(reverse(f"admin:{LEASES}_changelist"), data, follow=True)
@@ -166,12 +167,34 @@ def test_with_a_note_control_ends_in_the_admins_name(
     free = Workspace.objects.create(slug="free", name="Free")
     leases.acquire(desk, tab(operator), ttl=300)
     page = force(office, desk, free, apply="yes", note="maintenance").content.decode()
-    assert "1 ended; 1 had no holder." in page
+    assert "1 ended; 1 had no holder, or another by now." in page
     assert_free(desk, reason="forced", epoch=1)
     end = view_of(desk).last_end
     assert end is not None
     assert (end["by"], end["note"]) == ("Ada Admin", "maintenance")
     assert ControlEvent.objects.get(what="forced").ip == "127.0.0.1"
+
+
+def test_who_got_control_after_the_note_was_asked_for_keeps_it(
+    office: Client, desk: Workspace, operator: User, colleague: User
+) -> None:
+    leases.acquire(desk, tab(operator), ttl=300)
+    page = force(office, desk).content.decode()
+    shown = dict(re.findall(r'name="(epoch-\d+)" value="(\d+)"', page))
+    assert shown == {f"epoch-{lease_of(desk).pk}": "1"}
+    leases.release(desk, tab(operator))
+    leases.acquire(desk, tab(colleague), ttl=300)
+    answer = force(office, desk, apply="yes", note="maintenance", **shown)
+    assert "0 ended; 1 had no holder, or another by now." in answer.content.decode()
+    assert_held_by(desk, tab(colleague), epoch=2)
+
+
+def test_without_the_epoch_that_was_shown_nobody_is_ended(
+    office: Client, desk: Workspace, operator: User
+) -> None:
+    leases.acquire(desk, tab(operator), ttl=300)
+    force(office, desk, apply="yes", note="maintenance", **{f"epoch-{lease_of(desk).pk}": ""})
+    assert_held_by(desk, tab(operator), epoch=1)
 
 
 def test_staff_without_the_permission_have_no_such_action(desk: Workspace, operator: User) -> None:

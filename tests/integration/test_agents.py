@@ -452,6 +452,18 @@ def test_a_deleted_agent_is_waited_for_by_nobody(scene: Scene) -> None:
 
 
 # --- The list -------------------------------------------------------------------------------------
+def test_an_agent_that_releases_leaves_anothers_request_for_a_person_alone(scene: Scene) -> None:
+    scene.agent_holds()
+    row, _ = token("control", name="Other")
+    leases.ask_for_help(scene.desk, agent(row.account), "captcha")
+    leases.release(scene.desk, agent(scene.row.account, PROCESS))
+    lease = lease_of(scene.desk)
+    assert (lease.agent, lease.help_reason) == (row.account, "captcha")
+    leases.acquire(scene.desk, agent(row.account), ttl=300)
+    leases.release(scene.desk, agent(row.account))
+    assert (lease_of(scene.desk).agent, lease_of(scene.desk).help_at) == (None, None)
+
+
 def test_the_list_begins_with_what_waits_for_a_person(scene: Scene) -> None:
     names = ("a", "b", "c", "d", "e")
     others = [

@@ -304,6 +304,12 @@ def test_control_of_a_held_workspace_as_the_holder_and_others_see_it(
     times = [own[name] for name in ("acquired_at", "expires_at", "server_time", "last_input_at")]
     assert all(TIME.fullmatch(each) for each in times)
 
+    for path in ("/api/workspaces/desk", "/api/workspaces"):
+        found = ok(browser.get(path, **{"X-Client-Id": THIS_TAB}))
+        detail = found["workspaces"][0] if "workspaces" in found else found
+        assert detail["control"]["this_client"] is True, path
+        assert browser.get(path, **{"X-Client-Id": "no!"}).status_code == 400, path
+
     elsewhere = ok(browser.get(f"{BASE}/control", **{"X-Client-Id": OTHER_TAB}))
     assert (elsewhere["yours"], elsewhere["this_client"]) == (True, False)
     anonymous_tab = ok(browser.get(f"{BASE}/control"))

@@ -123,6 +123,8 @@ def test_a_closed_workspace_is_had_by_nobody_until_it_is_opened(
     holder: Browser, asker: Browser, manager: User
 ) -> None:
     boss = Browser(manager)
+    late = ok(call(boss, "release", force=True, close=True, note="maintenance", epoch=99))
+    assert (late["controller"], late["closed"]) == ("user", None), "that epoch is not the newest"
     told = ok(call(boss, "release", force=True, close=True, note="maintenance"))
     assert (told["controller"], told["closed"]["by"]) == ("none", "Mary Manager")
     assert told["closed"]["note"] == "maintenance"

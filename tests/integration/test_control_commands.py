@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db.models.functions import Now
 
-from controlplane import leases
+from controlplane import leases, presenters
 from controlplane.models import (
     ControlEvent,
     DisplayControlLease,
@@ -126,6 +126,29 @@ def test_all_that_a_user_controls_is_released(
     assert "other: released" in run("force_release", "--user", "colleague", "--note", "why")
     assert_free(other, reason="forced", epoch=1)
     assert_held_by(desk, tab(operator), epoch=1)
+
+
+@pytest.mark.parametrize("more", [[], ["--close"]])
+def test_who_has_control_next_is_not_ended_for_the_user_who_was_named(
+    more: list[str],
+    other: Workspace,
+    operator: User,
+    colleague: User,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def read_one(workspace_id: int) -> Any:
+        """In between, control is handed over."""
+        leases.release(other, tab(colleague))
+        leases.acquire(other, tab(operator), ttl=300)
+        return read(workspace_id)
+
+    read = presenters.read_one
+    monkeypatch.setattr(presenters, "read_one", read_one)
+    message, output = fails("force_release", "--user", "colleague", "--note", "why", *more)
+    assert message == "Nobody had control of any of these."
+    assert output == "other: nobody had control\n"
+    assert_held_by(other, tab(operator), epoch=2)
+    assert lease_of(other).closed_at is None
 
 
 def test_all_that_anybody_controls_is_released(

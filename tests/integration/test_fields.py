@@ -16,6 +16,8 @@ from controlplane.dbthreads import DatabaseThreads
 from controlplane.exceptions import CredentialsRefused
 from controlplane.fields import UnreadableSecret
 from controlplane.models import Workspace
+from tests.integration.locks import in_thread, is_still_waiting, row_locked_by_another
+from tests.support.timing import limit
 
 PASSWORD = "geheim12"
 NEW_KEY = "a-new-secret-key-" * 4
@@ -172,6 +174,18 @@ def test_reencrypt_names_what_no_key_fits_and_leaves_it(lost_key: str) -> None:
         call_command("reencrypt", stdout=output)
     assert output.getvalue() == "1 secret(s) encrypted anew\n"
     assert stored() == before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_reencrypt_waits_for_a_decision_about_control_without_holding_it_up(
+    secret: Workspace,
+) -> None:
+    with row_locked_by_another(secret):
+        late = in_thread(lambda: call_command("reencrypt", stdout=StringIO()))
+        assert is_still_waiting(late)
+        rows = Workspace.objects.select_for_update(nowait=connection.vendor == "postgresql")
+        assert rows.get(pk=secret.pk) == secret, "what the decision records refers to this row"
+    late.result(limit(1))
 
 
 def test_reencrypt_overwrites_nothing_else(secret: Workspace, monkeypatch: Any) -> None:

@@ -229,7 +229,8 @@ class LeaseMachine(RuleBasedStateMachine):
         self.click_as_the_holder(HOLDER, False)
         self.wait(minutes, is_noticed=False)
         done = leases.close(self.desk, by=MANAGER, note="cleaning")
-        assert done is self.model.close(MANAGER, "cleaning")
+        assert done.is_closed
+        assert (done.ended is not None) is self.model.close(MANAGER, "cleaning")
         self._counts_its_writes()
         self._make(call)
         self.renew(HOLDER, 5 * MINUTE, 0)
@@ -488,7 +489,8 @@ def _hand_over(machine: LeaseMachine, call: Call) -> bool:
 
 
 def _force(machine: LeaseMachine, call: Call) -> bool:
-    return leases.force_release(machine.desk, by=MANAGER, note="lunch", epoch=call.epoch)
+    ended = leases.force_release(machine.desk, by=MANAGER, note="lunch", epoch=call.epoch)
+    return ended is not None
 
 
 def _hand_back(machine: LeaseMachine, call: Call) -> str:

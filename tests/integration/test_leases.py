@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import datetime as datetime_module
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,6 +28,7 @@ from controlplane.models import (
     Workspace,
     WorkspaceGrant,
 )
+from tests.integration.locks import in_thread, is_still_waiting, row_locked_by_another
 from tests.integration.people import (
     OTHER_TAB,
     UPSTREAM,
@@ -62,7 +62,9 @@ def give_back(workspace: Workspace, holder: Holder, **more: Any) -> None:
     leases.release(workspace, holder, **more)
 
 
-def force(workspace: Workspace, note: str = "maintenance", **more: Any) -> bool:
+def force(
+    workspace: Workspace, note: str = "maintenance", **more: Any
+) -> DisplayControlLease | None:
     return leases.force_release(workspace, by="Mary Manager", note=note, **more)
 
 
@@ -383,7 +385,22 @@ def test_force_release_of_a_named_epoch_spares_every_other(desk: Workspace, oper
     for epoch in (1, 3):
         assert not force(desk, epoch=epoch)
     assert_held_by(desk, tab(operator), epoch=2)
-    assert force(desk, epoch=2)
+    ended = force(desk, epoch=2)
+    assert ended is not None
+    assert (ended.holder, ended.epoch, ended.ended_reason) == (operator, 2, "forced")
+
+
+def test_closing_a_named_epoch_spares_every_other(desk: Workspace, operator: User) -> None:
+    take(desk, tab(operator))
+    mary = {"by": "Mary Manager", "note": "repairs"}
+    assert not leases.close(desk, epoch=2, **mary).is_closed
+    assert not leases.close(desk, epoch=0, **mary).is_closed
+    assert_held_by(desk, tab(operator), epoch=1)
+    closing = leases.close(desk, epoch=1, **mary)
+    assert closing.is_closed
+    assert closing.ended is not None
+    assert (closing.ended.holder, closing.ended.epoch) == (operator, 1)
+    assert leases.close(desk, epoch=1, **mary) == leases.Closing(is_closed=True)
 
 
 @pytest.mark.parametrize("note", ["", "  \n"])
@@ -470,6 +487,29 @@ def test_the_end_of_a_login_ends_only_what_was_taken_in_it(desk: Workspace, oper
     end_login(desk, "login-b")
     assert_held_by(desk, tab(operator), epoch=1)
     end_login(desk, "login-a")
+    assert_free(desk, reason="access_ended", epoch=1)
+
+
+@pytest.mark.parametrize("renewal", [{"epoch": 1}, {}], ids=["renewed", "clicked again"])
+def test_who_signs_in_anew_has_control_by_the_new_login(
+    renewal: dict[str, int], desk: Workspace, operator: User
+) -> None:
+    take(desk, tab(operator, login="login-a"))
+    take(desk, tab(operator, login="login-b"), **renewal)
+    end_login(desk, "login-a")
+    assert_held_by(desk, tab(operator), epoch=1)
+    end_login(desk, "login-b")
+    assert_free(desk, reason="access_ended", epoch=1)
+
+
+def test_a_workspace_that_is_removed_meanwhile_keeps_no_other_from_being_ended(
+    desk: Workspace, operator: User
+) -> None:
+    gone = Workspace.objects.create(slug="gone", name="Gone", upstream_url=UPSTREAM)
+    take(desk, tab(operator, login="login"))
+    candidates = [lease_of(gone), lease_of(desk)]
+    gone.delete()
+    assert leases.end_lost_access(candidates, logins_ended=frozenset({"login"})) == 1
     assert_free(desk, reason="access_ended", epoch=1)
 
 
@@ -1156,37 +1196,6 @@ def test_a_broker_that_hangs_delays_one_of_many_changes(monkeypatch: pytest.Monk
 
 
 # --- Decided under the row's lock -----------------------------------------------------------------
-def in_thread(call: Callable[[], Any]) -> Any:
-    """Run ``call`` beside the test, with a connection of its own."""
-
-    def with_own_connection() -> Any:
-        try:
-            return call()
-        finally:
-            connection.close()
-
-    executor = ThreadPoolExecutor(1)
-    try:
-        return executor.submit(with_own_connection)
-    finally:
-        executor.shutdown(wait=False)
-
-
-@contextmanager
-def row_locked_by_another(workspace: Workspace) -> Iterator[DisplayControlLease]:
-    """Hold the lease's lock while the block runs; what the block wrote is committed at its end."""
-    with transaction.atomic():
-        yield DisplayControlLease.objects.select_for_update().get(workspace=workspace)
-
-
-def is_still_waiting(future: Any) -> bool:
-    """Whether the other thread has been held up for a moment."""
-    return not _ended.wait(0.15) and not future.done()
-
-
-_ended = threading.Event()  # never set: a pause that is bounded by being one
-
-
 @pytest.mark.django_db(transaction=True)
 def test_an_acquire_waits_for_the_lock_and_decides_on_what_it_finds_then(
     desk: Workspace, operator: User, colleague: User
@@ -1256,7 +1265,7 @@ def test_of_two_force_releases_one_ends_the_lease(desk: Workspace, operator: Use
         late = in_thread(lambda: force(desk, "the second"))
         assert is_still_waiting(late)
         assert force(desk, "the first")
-    assert late.result(limit(1)) is False
+    assert late.result(limit(1)) is None
     assert lease_of(desk).ended_note == "the first"
     assert transitions(desk) == [("acquired", 1), ("forced", 1)]
 

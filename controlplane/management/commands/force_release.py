@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from datetime import datetime
 from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 
 from controlplane import leases, leasestate, presenters
+from controlplane.leases import Closing
 from controlplane.management.commands._workspaces import find_user, find_workspaces
-from controlplane.models import MAX_NOTE_LENGTH, Workspace
+from controlplane.models import MAX_NOTE_LENGTH, DisplayControlLease, Workspace
 from controlplane.presenters import Json
 
 BY = "the administrator"
@@ -44,7 +46,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """End each lease, and print what became of it."""
         _check(options)
-        results = [_end(workspace, options) for workspace in _chosen(options)]
+        results = [_end(workspace, epoch, options) for workspace, epoch in _chosen(options)]
         if options["json"]:
             self.stdout.write(json.dumps(results, indent=2))
         else:
@@ -63,36 +65,44 @@ def _check(options: dict[str, Any]) -> None:
         raise CommandError(f"--note: at most {MAX_NOTE_LENGTH} characters")
 
 
-def _chosen(options: dict[str, Any]) -> list[Workspace]:
+def _chosen(options: dict[str, Any]) -> list[tuple[Workspace, int | None]]:
+    """Return the workspaces, and of a user's, in which epoch they are that user's."""
     if options["slug"]:
-        return find_workspaces(options["slug"])
+        return [(workspace, None) for workspace in find_workspaces(options["slug"])]
     if options["all"] and options["close"]:
-        return list(Workspace.objects.order_by("slug"))
-    held = leasestate.held()
+        return [(workspace, None) for workspace in Workspace.objects.order_by("slug")]
+    held = leasestate.held().order_by("workspace__slug")
     if options["user"]:
-        held = held.filter(holder=find_user(options["user"]))
-    return [lease.workspace for lease in held.order_by("workspace__slug")]
+        own = held.filter(holder=find_user(options["user"]))
+        return [(lease.workspace, lease.epoch) for lease in own]
+    return [(lease.workspace, None) for lease in held]
 
 
-def _end(workspace: Workspace, options: dict[str, Any]) -> Json:
-    view = presenters.read([workspace.pk]).get(workspace.pk)
+def _end(workspace: Workspace, epoch: int | None, options: dict[str, Any]) -> Json:
+    view = presenters.read_one(workspace.pk)
     if view is None:
         raise CommandError(f"{workspace.slug} has been removed meanwhile.")
     if options["dry_run"]:
-        released = view.is_held
+        done = Closing(options["close"], view.lease if view.is_held else None)
+    elif options["close"]:
+        done = leases.close(workspace, by=BY, note=options["note"], epoch=epoch)
     else:
-        end = leases.close if options["close"] else leases.force_release
-        released = end(workspace, by=BY, note=options["note"])
-    held_since = view.lease.acquired_at if released else None
+        ended = leases.force_release(workspace, by=BY, note=options["note"], epoch=epoch)
+        done = Closing(is_closed=False, ended=ended)
     return {
         "workspace": workspace.slug,
-        "released": released,
-        "closed": options["close"],
-        "controlled_by": presenters.holder_name(view.lease) if released else None,
-        "epoch": view.lease.epoch,
-        "held_seconds": round((view.now - held_since).total_seconds(), 1) if held_since else None,
+        "released": done.ended is not None,
+        "closed": done.is_closed,
+        "controlled_by": presenters.holder_name(done.ended) if done.ended else None,
+        "epoch": (done.ended or view.lease).epoch,
+        "held_seconds": _held_seconds(done.ended, view.now) if done.ended else None,
         "dry_run": options["dry_run"],
     }
+
+
+def _held_seconds(lease: DisplayControlLease, now: datetime) -> float:
+    assert lease.acquired_at is not None  # it is, or was, held
+    return round(((lease.ended_at or now) - lease.acquired_at).total_seconds(), 1)
 
 
 def _line(result: Json) -> str:

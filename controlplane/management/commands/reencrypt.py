@@ -9,7 +9,7 @@ from django.core.management import BaseCommand, CommandError
 from django.db import transaction
 from django.db.models import Model
 
-from controlplane import secondfactor
+from controlplane import configuring, secondfactor
 from controlplane.models import SECRET_FIELDS, Webhook, Workspace
 
 
@@ -20,7 +20,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Rewrite what can be read; name what cannot."""
-        written = sum(map(_reencrypt, _keys(Workspace)))
+        written = sum(map(_reencrypt, Workspace.objects.values_list("slug", flat=True)))
         written += sum(map(_reencrypt_webhook, _keys(Webhook)))
         written += sum(map(secondfactor.reencrypt, _keys(Authenticator)))
         self.stdout.write(f"{written} secret(s) encrypted anew")
@@ -40,9 +40,9 @@ def _keys(model: type[Model]) -> list[int]:
 
 
 @transaction.atomic
-def _reencrypt(pk: int) -> int:
+def _reencrypt(slug: str) -> int:
     """Write the readable secrets again, and nothing else: nobody's change is overwritten."""
-    workspace = Workspace.objects.select_for_update().filter(pk=pk).first()
+    workspace = configuring.lock(slug)
     if workspace is None:
         return 0
     lost = workspace.unreadable_secrets
