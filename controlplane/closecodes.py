@@ -55,7 +55,11 @@ class CloseCode(IntEnum):
     TOO_SLOW = 4413, Action.RETRY, "the browser reads too slowly"
     TOO_MANY = 4429, Action.RETRY_LATER, "too many streams"
     UPSTREAM = 4502, Action.RETRY, "the desktop refused, failed or closed"
-    RESTARTING = 4503, Action.RETRY_AT_ONCE, "the server restarts"
+    RESTARTING = (
+        4503,
+        Action.RETRY_AT_ONCE,
+        "the server restarts, or cannot go on with this stream for now",
+    )
     UPSTREAM_TIMEOUT = 4504, Action.RETRY, "the desktop did not answer in time"
     CREDENTIALS = 4511, Action.STOP, "the desktop refused our credentials"
 

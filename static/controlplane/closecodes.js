@@ -17,9 +17,8 @@ export const CLOSE_CODES = Object.freeze({
   4511: "stop",
 });
 
-/** Only an end that the page `asked` for is clean: other 1000s are like a lost network. @param {number} code @returns {Action} */
-export function actionFor(code, asked = false) {
-  if (asked) return "stop";
+/** A 1000 that comes here is like a lost network: of an end of its own the page hears nothing. @param {number} code @returns {Action} */
+export function actionFor(code) {
   if (code === 1000) return "retry";
   if (code === 1001 || code === 1012) return "retry_at_once"; // said by websocket servers themselves
   return CLOSE_CODES[code] ?? "retry";

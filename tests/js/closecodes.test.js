@@ -3,9 +3,7 @@ import test from "node:test";
 
 import { CLOSE_CODES, actionFor } from "../../static/controlplane/closecodes.js";
 
-test("only an end that the page asked for is clean", () => {
-  assert.equal(actionFor(1000, true), "stop");
-  assert.equal(actionFor(1006, true), "stop");
+test("a clean end that the page has not asked for is retried", () => {
   assert.equal(actionFor(1000), "retry");
 });
 
