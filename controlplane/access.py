@@ -51,7 +51,7 @@ def permissions(user: User, workspace: Workspace) -> Permissions:
 
 
 def permissions_now(user_id: int, workspace_id: int) -> Permissions:
-    """Return the same by keys, the account itself read now as well; nothing for one that is gone.
+    """Return what a user may do with a workspace, both given by key. The account is read now, too.
 
     Each decision about a lease asks for it: one short statement, for most people.
     """

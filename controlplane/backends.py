@@ -18,7 +18,7 @@ class PeopleBackend(AxesBackend):  # type: ignore[misc]  # untyped
     """Django's own, for people who have not failed too often.
 
     The account of an API token has no session, whatever password it is given. A session would
-    outlive the token, and its controller would be shown as a person.
+    outlive the token, and its holder would be shown as a person.
     """
 
     def authenticate(
@@ -28,7 +28,7 @@ class PeopleBackend(AxesBackend):  # type: ignore[misc]  # untyped
         password: str | None = None,
         **kwargs: Any,
     ) -> User | None:
-        """Return whose name and password these are; PermissionDenied, unseen, for who guesses."""
+        """Return whose name and password these are; PermissionDenied, unseen, for a guesser."""
         if request is not None:
             signins.check_address(request)
             super().authenticate(request, username, password, **kwargs)

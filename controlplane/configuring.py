@@ -27,7 +27,7 @@ DEFAULTS: Mapping[str, Any] = {
     "accepts_clipboard": True,
     "agents_see_people": False,
 }
-"""What a workspace has that is said nothing else of; its name is then its slug."""
+"""The settings of a workspace about which nothing is said; its name is then its slug."""
 
 STANDARD_INPUT = Path("-")
 """As the path of a secret's file."""
@@ -47,7 +47,7 @@ def put(slug: str, values: Mapping[str, Any], *, may_add: bool) -> tuple[Workspa
             if workspace is None and not may_add:
                 raise WorkspaceNotFound(slug)
             is_new = workspace is None
-            return save(workspace or Workspace(slug=slug), values)[0], is_new
+            return save(workspace or Workspace(slug=slug, name=slug), values)[0], is_new
     except IntegrityError:
         if not may_add:
             raise

@@ -7,8 +7,9 @@ key-ups are written. So two holders' input never overlaps.
 A process that is cut off from the database shuts its gates by itself at the fence, which counts
 from the start of the pass that stamped its rows. So a row that nobody has stamped for that long is
 that of a process that has died, or has let go: whoever finds it adopts it and releases all keys
-(sweeping.py). Of an older stream of the same tab, less is awaited before its keys are released and
-the newer one drives: whoever types is the same. For all others its gate counts until the fence.
+(sweeping.py). An older stream of the same tab is waited for less long, because the same person
+types: its keys are released, and the newer one drives. For all others its gate counts until the
+fence.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def _others(driver: Driver) -> QuerySet[DisplayStream]:
 
 
 def _is_over(other: DisplayStream, driver: Driver, now: datetime) -> bool:
-    """Whether a swept row stands in this driver's way no more: at once in its own tab's."""
+    """Whether a swept row no longer blocks this driver: at once for its own tab, others wait."""
     return other.process == SWEPT and (_is_same_tab(other, driver) or _is_fenced(other, now))
 
 

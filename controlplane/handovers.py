@@ -4,7 +4,7 @@
          → declined    the holder keeps control, or does not answer in time
          → withdrawn   the asker takes it back, leaves, or may no longer control; or control ended
 
-Only people ask: an agent is refused, never queued. An answer is decided under the lease's lock.
+Only people ask: an agent is refused, never queued. A hand-over is decided under the lease's lock.
 What time brings about is settled by housekeeping.py, in whichever process comes first.
 """
 
@@ -109,7 +109,7 @@ def _open(workspace: Workspace, asker: Holder, message: str, epoch: int) -> None
 def answer(
     workspace: Workspace, holder: Holder, request_id: int, *, epoch: int, accept: bool, ttl: float
 ) -> None:
-    """Hand control over to who has asked, or keep it.
+    """Hand control over to the person who asked, or keep it.
 
     Raises Refused ``not_asked`` where that request is no longer open, and as a renewal does where
     control is not, or no longer, this holder's.

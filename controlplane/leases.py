@@ -276,7 +276,7 @@ def check_holder(workspace: Workspace, holder: Holder, *, epoch: int) -> None:
 def hand_over(
     workspace: Workspace, holder: Holder | None, to: Holder, *, epoch: int, ttl: float
 ) -> bool:
-    """Give control of ``epoch`` to who has asked for it, in one write; return whether it was done.
+    """Give control of ``epoch`` to whoever asked for it, in one write; return whether it was done.
 
     ``holder`` is who gives it; None where nobody is asked any more (handovers.py). It is not done
     where that epoch is over or another's, where ``to`` has it already, or may not control (any

@@ -36,12 +36,12 @@ def _counter(name: str, meaning: str, *labels: str) -> Counter:
 
 
 def _sum(name: str, meaning: str, *labels: str) -> Gauge:
-    """Of workers, their sum is told."""
+    """Of several workers, the sum is told."""
     return Gauge(PREFIX + name, meaning, labels, registry=REGISTRY, multiprocess_mode="livesum")
 
 
 def _worst(name: str, meaning: str) -> Gauge:
-    """Of workers, the largest value is told."""
+    """Of several workers, the largest value is told."""
     return Gauge(PREFIX + name, meaning, registry=REGISTRY, multiprocess_mode="livemax")
 
 

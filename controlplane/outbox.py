@@ -1,4 +1,4 @@
-"""What webhooks are to be told of an event: written with it, in one statement, where one wants it.
+"""What webhooks are told of an event: the deliveries are written with it, in one statement.
 
 The rows are what counts: whoever has them can deliver them. On PostgreSQL the queue of their worker
 is told after commit, to be fast; should that fail, the worker finds the rows a little later.

@@ -63,7 +63,7 @@ def count_call_of_token(token_id: int) -> None:
 
 
 def check_bad_tokens(address: str) -> None:
-    """Raise TooManyRequests where too many tokens from ``address`` have been bad: before a look."""
+    """Raise TooManyRequests where ``address`` sent too many bad tokens; call it before a look."""
     _check(FAILURES, _BAD_TOKENS, network_of(address))
 
 

@@ -132,7 +132,7 @@ class WithdrawBody(_Body):
 
 
 class AnswerBody(_Body):
-    """Hand control over to who has asked, or keep it."""
+    """Hand control over to the person who asked, or keep it."""
 
     client_id: str = ClientId
     epoch: Whole
@@ -172,7 +172,7 @@ class SettingsBody(_Body):
         None, description="A parked workspace is free for agents after so long; null: never."
     )
     accepts_clipboard: bool = Field(
-        True, description="Whether text from the controller's clipboard goes to the desktop's."
+        True, description="Whether text from the holder's clipboard goes to the desktop's."
     )
     agents_see_people: bool = Field(
         False, description="Whether API tokens get screenshots while a person has control."

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 _PURPOSE = "second factor"  # of the key that its secrets are encrypted with
 _SPENT = "spent_step"  # in an authenticator's data: the time step of its newest code that counted
 _WRONG, _SINCE = "wrong", "wrong_since"  # there, too: how many codes were wrong, since when (s)
-_PENDING = "second_factor_of_"  # in a session: the secret, encrypted, of who is about to enrol
+_PENDING = "second_factor_of_"  # in a session: the encrypted secret of somebody who enrols
 _AUTH_HASH = "auth_hash"  # in a sign-in that waits for its code: that of the user, as in a session
 
 MAX_WRONG = 10  # codes for one person, from anywhere, …
@@ -167,7 +167,7 @@ def remove(user: User) -> bool:
 
 
 def accept(request: HttpRequest, user: User, code: str) -> bool:
-    """Whether it is a code of theirs; then it is spent. PermissionDenied, unseen, for who guesses.
+    """Whether it is a code of theirs; then it is spent. PermissionDenied, unseen, for a guesser.
 
     A wrong one counts as a wrong password does, and for the person, whatever address it is from.
     """

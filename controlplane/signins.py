@@ -1,4 +1,4 @@
-"""Signing in with a password: how often it may fail, and what is said to who has failed too often.
+"""Signing in with a password: how often it may fail, and what is said after that.
 
 django-axes counts failures by user and address, in the database: so a stranger who guesses locks
 out nobody but whoever shares the address. Beside it, ``ratelimits`` bounds what one address may try

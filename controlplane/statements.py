@@ -1,7 +1,7 @@
 """SQL that is made once: making it takes Django longer than it takes the database to answer.
 
-For the handful of statements of which each decision about a lease consists. What they mean is said
-with the ORM, for both databases; only the making of text from it is not done again every time.
+Only for the few statements behind each decision about a lease. They are written with the ORM, for
+both databases; their text is made once.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ async def sweep(
 ) -> None:
     """Let go of the keys and buttons that these streams have left down, a few at a time.
 
-    A row is done with as well where its desktop cannot be reached: nobody's input reaches it then.
+    A row whose desktop cannot be reached is done with after the fence: nobody's input reaches it.
     """
     turns = asyncio.Semaphore(AT_ONCE)
 
@@ -87,7 +87,7 @@ _under_way: set[int] = set()  # the streams that this process sweeps just now
 
 
 async def _let_go(row: DisplayStream, threads: DatabaseThreads) -> bool:
-    """Return whether all is released; well within the fence, for who adopts it after that."""
+    """Return whether all is released; well within the fence, for whoever adopts it after that."""
     logger.warning("stream %s was left driving: its keys are released", row.pk)
     try:
         async with asyncio.timeout(settings.DISPLAY.fence_seconds * OF_THE_FENCE):

@@ -40,7 +40,7 @@ _PURPOSE = "session token"
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a token says. ``expires`` is seconds since the epoch, by the database's clock."""
+    """What a token says. ``expires`` is Unix time, by the database's clock."""
 
     id: str
     workspace: int
@@ -76,7 +76,7 @@ class Admission:
 
 
 def mint(workspace: Workspace, user: User, client_id: str, session_key: str) -> Minted:
-    """Return a token with which this tab, in this login, may open one stream within 60 s."""
+    """Return a token that opens one stream for this tab, in this login, for a short while."""
     expires_at = _now(workspace.pk) + timedelta(seconds=settings.DISPLAY.token_seconds)
     claims = Claims(
         id=secrets.token_urlsafe(16),

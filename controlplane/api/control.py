@@ -202,7 +202,7 @@ def withdraw(request: HttpRequest, slug: str, body: schemas.WithdrawBody) -> Jso
 
 @router.post(f"{_PATH}/control/request/answer", response={200: schemas.Control, **CONFLICTS})
 def answer(request: HttpRequest, slug: str, body: schemas.AnswerBody) -> Json:
-    """Hand control over to who has asked, or keep it."""
+    """Hand control over to the person who asked, or keep it."""
     workspace, viewer = _enter(request, slug, body.client_id)
     with _telling_refusals(workspace, viewer):
         handovers.answer(

@@ -1,4 +1,4 @@
-"""Screenshots: what a desktop shows now, for who may see it now."""
+"""Screenshots: what a desktop shows now, for whoever may see it now."""
 
 from __future__ import annotations
 

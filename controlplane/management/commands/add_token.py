@@ -12,10 +12,9 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 
 from controlplane import apitokens
-from controlplane.management.commands._workspaces import find_workspaces
+from controlplane.management.commands._shared import ADMINISTRATOR, find_workspaces
 from controlplane.models import ApiToken, Scope
 
-BY = "the administrator"
 MAX_DAYS = 3650
 
 
@@ -46,7 +45,7 @@ class Command(BaseCommand):
             options["scope"],
             workspaces=workspaces,
             expires_at=_end(options["days"]),
-            created_by=BY,
+            created_by=ADMINISTRATOR,
         )
         self.stdout.write(text)
         self.stderr.write(

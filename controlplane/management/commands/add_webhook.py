@@ -9,9 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.management import BaseCommand, CommandError
 
 from controlplane import configuring, webhooks
-from controlplane.management.commands._workspaces import find_workspace
-
-BY = "the administrator"
+from controlplane.management.commands._shared import ADMINISTRATOR, find_workspace
 
 
 class Command(BaseCommand):
@@ -31,7 +29,9 @@ class Command(BaseCommand):
         workspace = find_workspace(slug) if slug else None
         name, url = options["name"].strip(), options["url"]
         try:
-            webhook, secret = webhooks.create(name, url, workspace=workspace, created_by=BY)
+            webhook, secret = webhooks.create(
+                name, url, workspace=workspace, created_by=ADMINISTRATOR
+            )
         except ValidationError as error:
             raise CommandError(configuring.sentence(error)) from None
         self.stdout.write(secret)

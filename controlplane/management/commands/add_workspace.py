@@ -8,9 +8,10 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management import BaseCommand, CommandError
+from django.db import transaction
 
 from controlplane import configuring
-from controlplane.models import SECRET_FIELDS, Workspace
+from controlplane.models import Workspace
 
 
 class Command(BaseCommand):
@@ -45,40 +46,38 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Add or change, and say which."""
-        workspace = Workspace.objects.filter(slug=options["slug"]).first()
-        verb = "changed" if workspace else "added"
-        workspace = workspace or Workspace(slug=options["slug"], name=options["slug"])
-        if options["upstream"] is not None:
-            workspace.point_to(options["upstream"])
-        workspace.name = options["name"] or workspace.name
-        _read_secrets(workspace, options)
-        _validate(workspace)
-        if not workspace.address:
-            raise CommandError("--upstream: where is it? DISPLAY_UPSTREAM_TEMPLATE does not say.")
-        workspace.save()
+        with transaction.atomic():
+            workspace, is_new = _put(options)
+            if not workspace.address:
+                raise CommandError(
+                    "--upstream: where is it? DISPLAY_UPSTREAM_TEMPLATE does not say."
+                )
+        verb = "added" if is_new else "changed"
         self.stdout.write(f"{workspace.slug}: {verb}, {workspace.shown_upstream}")
 
 
-_KINDS = ("password", "query", "headers")  # in the order of SECRET_FIELDS
+_FILE_OF = {
+    "vnc_password": "password_file",
+    "upstream_query": "query_file",
+    "upstream_headers": "headers_file",
+}
 
 
-def _read_secrets(workspace: Workspace, options: dict[str, Any]) -> None:
-    for name, kind in zip(SECRET_FIELDS, _KINDS, strict=True):
-        path = options[f"{kind}_file"]
-        if path:
-            setattr(workspace, name, _secret(name, f"--{kind}-file", path))
-    workspace.upstream_query = workspace.upstream_query.lstrip("?")
+def _put(options: dict[str, Any]) -> tuple[Workspace, bool]:
+    """Add it, or change what the options name; return it, and whether it is new."""
+    given = {"upstream_url": options["upstream"], "name": options["name"] or None}
+    values = {name: value for name, value in given.items() if value is not None}
+    files = {name: options[file] for name, file in _FILE_OF.items() if options[file]}
+    values |= {name: _secret(name, path) for name, path in files.items()}
+    try:
+        return configuring.put(options["slug"], values, may_add=True)
+    except ValidationError as error:
+        raise CommandError(configuring.sentence(error)) from None
 
 
-def _secret(name: str, option: str, path: Path) -> str:
+def _secret(name: str, path: Path) -> str:
     try:
         return configuring.read_secret(name, path)
     except ValueError as error:
-        raise CommandError(f"{option} {path}: {error}") from None
-
-
-def _validate(workspace: Workspace) -> None:
-    try:
-        workspace.full_clean()
-    except ValidationError as error:
-        raise CommandError(configuring.sentence(error)) from None
+        option = _FILE_OF[name].replace("_", "-")
+        raise CommandError(f"--{option} {path}: {error}") from None

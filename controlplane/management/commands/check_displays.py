@@ -11,7 +11,7 @@ from django.core.management import BaseCommand, CommandError
 from controlplane import desktops
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.exceptions import UpstreamError
-from controlplane.management.commands._workspaces import find_workspaces
+from controlplane.management.commands._shared import find_workspaces
 from controlplane.models import Workspace
 
 

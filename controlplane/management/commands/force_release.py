@@ -11,11 +11,9 @@ from django.core.management import BaseCommand, CommandError
 
 from controlplane import leases, leasestate, presenters
 from controlplane.leases import Closing
-from controlplane.management.commands._workspaces import find_user, find_workspaces
+from controlplane.management.commands._shared import ADMINISTRATOR, find_user, find_workspaces
 from controlplane.models import MAX_NOTE_LENGTH, DisplayControlLease, Workspace
 from controlplane.presenters import Json
-
-BY = "the administrator"
 
 
 class Command(BaseCommand):
@@ -85,9 +83,9 @@ def _end(workspace: Workspace, epoch: int | None, options: dict[str, Any]) -> Js
     if options["dry_run"]:
         done = Closing(options["close"], view.lease if view.is_held else None)
     elif options["close"]:
-        done = leases.close(workspace, by=BY, note=options["note"], epoch=epoch)
+        done = leases.close(workspace, by=ADMINISTRATOR, note=options["note"], epoch=epoch)
     else:
-        ended = leases.force_release(workspace, by=BY, note=options["note"], epoch=epoch)
+        ended = leases.force_release(workspace, by=ADMINISTRATOR, note=options["note"], epoch=epoch)
         done = Closing(is_closed=False, ended=ended)
     return {
         "workspace": workspace.slug,

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management import BaseCommand
 
-from controlplane.management.commands._workspaces import add_grantee, find_grantee, find_workspace
+from controlplane.management.commands._shared import add_grantee, find_grantee, find_workspace
 from controlplane.models import Role, WorkspaceGrant
 
 

@@ -8,8 +8,7 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 
 from controlplane import leases
-from controlplane.management.commands._workspaces import find_workspaces
-from controlplane.management.commands.force_release import BY
+from controlplane.management.commands._shared import ADMINISTRATOR, find_workspaces
 from controlplane.models import Workspace
 
 
@@ -32,7 +31,7 @@ class Command(BaseCommand):
             raise CommandError("None of these was closed.", returncode=1)
 
     def _open(self, workspace: Workspace) -> bool:
-        was_closed = leases.open_again(workspace, by=BY)
+        was_closed = leases.open_again(workspace, by=ADMINISTRATOR)
         self.stdout.write(f"{workspace.slug}: {'open again' if was_closed else 'was not closed'}")
         return was_closed
 

@@ -1,14 +1,14 @@
-"""``manage.py remove_second_factor``: for who has lost their phone, and their recovery codes."""
+"""``manage.py remove_second_factor``: for those who lost phone and recovery codes."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from django.contrib.auth.models import User
 from django.core.management import BaseCommand, CommandError
 
 from controlplane import secondfactor
+from controlplane.management.commands._shared import find_user
 
 
 class Command(BaseCommand):
@@ -22,9 +22,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Remove, and say so."""
-        user = User.objects.filter(username=options["user"]).first()
-        if user is None:
-            raise CommandError(f"No such user: {options['user']}")
+        user = find_user(options["user"])
         if not secondfactor.remove(user):
             raise CommandError(f"{user.get_username()} has no second factor")
         self.stdout.write(f"{user.get_username()}: second factor removed")

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 
 from controlplane import access
-from controlplane.management.commands._workspaces import add_grantee, find_grantee, find_workspace
+from controlplane.management.commands._shared import add_grantee, find_grantee, find_workspace
 from controlplane.models import WorkspaceGrant
 
 

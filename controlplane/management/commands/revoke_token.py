@@ -8,9 +8,8 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError
 
 from controlplane import apitokens
+from controlplane.management.commands._shared import ADMINISTRATOR
 from controlplane.models import ApiToken
-
-BY = "the administrator"
 
 
 class Command(BaseCommand):
@@ -30,5 +29,5 @@ class Command(BaseCommand):
             raise CommandError(f"No such API token: {options['name']}. There are: {known}.")
         if token.revoked_at:
             raise CommandError(f"{token.name} was revoked already, at {token.revoked_at:%F %T} UTC")
-        apitokens.revoke(token, by=BY)
+        apitokens.revoke(token, by=ADMINISTRATOR)
         self.stdout.write(f"{token.name}: revoked")

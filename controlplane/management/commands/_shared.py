@@ -1,4 +1,4 @@
-"""What several commands share: finding workspaces, users and groups by name."""
+"""What several commands share: finding workspaces, users and groups, and who it is that acts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from django.contrib.auth.models import Group, User
 from django.core.management import CommandError
 
 from controlplane.models import Workspace
+
+ADMINISTRATOR = "the administrator"
+"""How people see whoever has a shell on the server."""
 
 
 def find_workspace(slug: str) -> Workspace:
