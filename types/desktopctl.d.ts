@@ -285,6 +285,8 @@ interface Show {
   agent: string;
   /** What the bar over the strip says, with the seconds left; "" hides it. */
   asks: string;
+  /** The same without seconds, to be announced. */
+  told: string;
   offers: Offers;
   /** Whether this tab hides the desktop from all others. */
   hides: boolean;

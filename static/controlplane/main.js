@@ -190,7 +190,7 @@ function away() {
   return news?.awayAt(at, absence) ?? 0;
 }
 
-const SILENCE = { told: "", cause: "", asks: "", facts: "", delay: "", age: "" };
+const SILENCE = { told: "", cause: "", asks: "", aloud: "", facts: "", delay: "", age: "" };
 
 /** @returns {PageView} */
 function viewNow() {
@@ -230,6 +230,7 @@ function render() {
     offers,
     hides: hidesOf(lease),
     asks: words.asks,
+    told: words.aloud,
     ...holderOf(lease),
     age: words.age,
   });

@@ -86,7 +86,15 @@ const ENDS = { idle: gettext("for lack of input"), max_hold: gettext("because it
 
 /** All of it, as of now. @param {PageView} view */
 export function wordsOf(view) {
-  return { told: toldOf(view), cause: causeOf(view), asks: asksOf(view), facts: factsOf(view), delay: delayOf(view), age: ageOf(view) };
+  return {
+    told: toldOf(view),
+    cause: causeOf(view),
+    asks: asksOf(view, secondsUntil(view.serverNow)),
+    aloud: asksOf(view, () => gettext("soon")),
+    facts: factsOf(view),
+    delay: delayOf(view),
+    age: ageOf(view),
+  };
 }
 
 /** What has happened, with how long one was away when it did. @param {PageView} view */
@@ -196,11 +204,16 @@ export function isOver(notice, { wants, request, control }) {
   return wants !== "none" || Boolean(request) || (notice?.kind === "kept" && !keeps);
 }
 
-/** What needs an answer, or comes by itself. It changes by the second. @param {PageView} view @returns {string} */
-export function asksOf({ display, lease, serverNow }) {
+/** @typedef {(iso: string) => string} Left how long it is until then, in words */
+
+/** @param {number} now @returns {Left} for the eye: it changes by the second, and is not announced */
+function secondsUntil(now) {
+  return (iso) => gettext("in %(seconds)s s", { seconds: Math.max(0, Math.ceil((Date.parse(iso) - now) / 1000)) });
+}
+
+/** What needs an answer, or comes by itself. @param {PageView} view @param {Left} left @returns {string} */
+function asksOf({ display, lease }, left) {
   if (display.state !== "live") return "";
-  /** @param {string} iso */
-  const left = (iso) => gettext("in %(seconds)s s", { seconds: Math.max(0, Math.ceil((Date.parse(iso) - serverNow) / 1000)) });
   const [asker, limit] = [askerOf(lease), limitOf(lease)];
   const granted = lease.request?.granted_at;
   if (granted) return gettext("%(by)s is away. Control comes to you %(left)s.", { by: lease.control?.controlled_by, left: left(granted) });
@@ -213,7 +226,7 @@ export function asksOf({ display, lease, serverNow }) {
     .join(" ");
 }
 
-/** @param {Asked} asker @param {(iso: string) => string} left */
+/** @param {Asked} asker @param {Left} left */
 function asked({ by, message, granted_at }, left) {
   if (!granted_at) return `${gettext("%(by)s asks for control", { by })}${quoted(message)}`;
   const values = { by, left: left(granted_at) };

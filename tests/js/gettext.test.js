@@ -9,7 +9,7 @@ import test from "node:test";
 };
 const { gettext, ngettext } = await import("../../static/controlplane/gettext.js");
 const { offersOf, statusOf } = await import("../../static/controlplane/view.js");
-const { asksOf, delayOf, factsOf } = await import("../../static/controlplane/news.js");
+const { delayOf, factsOf } = await import("../../static/controlplane/news.js");
 const { holderOf, viewersOf } = await import("../../static/controlplane/cards.js");
 const { AGENTS, ANNAS, CLOSED, ELSEWHERE, FREE, HELD, MINE, OLIVES, page, reconnecting } = await import("./views.js");
 
@@ -45,7 +45,7 @@ for (const view of VIEWS) {
 test("so does all that stands beside the status", () => {
   const asked = page({ lease: { ...HELD, control: { ...MINE, requests: [OLIVES] } }, display: { delay: 12 } });
   const watching = page({ lease: { control: ANNAS }, display: { delay: 1200 } });
-  for (const words of [asksOf(asked), delayOf(asked), factsOf(watching), delayOf(watching), holderOf(ANNAS), viewersOf(2, { status: "", width: null, height: null })]) {
+  for (const words of [asked.asks, asked.aloud, delayOf(asked), factsOf(watching), delayOf(watching), holderOf(ANNAS), viewersOf(2, { status: "", width: null, height: null })]) {
     assert.match(words, MARKED);
   }
   assert.match(offersOf(watching).take?.why ?? "", MARKED);

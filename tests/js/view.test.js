@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { asksOf, awayAt, delayOf, factsOf, isOver, wordsOf } from "../../static/controlplane/news.js";
+import { awayAt, delayOf, factsOf, isOver, wordsOf } from "../../static/controlplane/news.js";
 import { clock, duration, offersOf, statusOf } from "../../static/controlplane/view.js";
 import { AGENTS, ANNAS, CLOSED, ELSEWHERE, FREE, HELD, IN_8_S, MINE, NONE, NOW, OLIVES, OWN, page, reconnecting, UNTIL } from "./views.js";
 
@@ -230,13 +230,20 @@ for (const [sentence, view] of /** @type {[string, PageView][]} */ ([
   ["", page({ display: reconnecting({}), lease: { ...HELD, control: { ...MINE, requests: [OLIVES] } } })],
 ])) {
   test(`the bar says “${sentence}” to ${view.lease.wants === "held" ? "the holder" : "a watcher"}, ${view.display.state}`, () => {
-    assert.equal(asksOf(view), sentence);
+    assert.equal(wordsOf(view).asks, sentence);
   });
 }
 
+test("what is announced has no seconds, so that it stays the same while they count down", () => {
+  const told = { requests: [{ ...OLIVES, by: "Otto", granted_at: IN_8_S }], ends: /** @type {const} */ ({ reason: "idle", at: "2026-03-01T14:00:20Z" }) };
+  const aloud = "You have given no input: control goes to Otto soon. Press any key or move the mouse to keep it. Control ends soon for lack of input.";
+  for (const later of [0, 1_000, 7_000]) assert.equal(wordsOf(holding(told, { serverNow: NOW + later })).aloud, aloud);
+  assert.notEqual(wordsOf(holding(told)).asks, wordsOf(holding(told, { serverNow: NOW + 1_000 })).asks);
+});
+
 test("an end that input may have moved since it was told is not announced", () => {
   const view = { ...holding({ ends: { reason: "idle", at: "2026-03-01T14:01:00Z" } }), serverNow: NOW + 50_000 };
-  assert.equal(asksOf(view), "");
+  assert.equal(wordsOf(view).asks, "");
   assert.equal(offersOf(view).keep, null);
 });
 
