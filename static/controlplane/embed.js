@@ -5,13 +5,15 @@ import { pass } from "./pass.js";
 /**
  * Opens a control link: exchanges the ticket behind `#ticket=` for a bearer that is kept in memory
  * alone, and starts the page with it. No cookie is sent or kept. A page of EMBED_ORIGINS that frames
- * this one may listen, take and release (docs/embedding.md); nobody else is told or heard.
+ * this one may listen, take, release and hand back (docs/embedding.md); nobody else is told or heard.
  */
 
 const ENDED = gettext("This link has been used or has expired. Ask for a new one.");
 const AWAY = gettext("No connection to the server.");
+const MISSING = gettext("The display program could not be loaded.");
 const TIMEOUT_MS = 10_000;
-const HEARD = ["take", "release"];
+const ACTS = ["take", "release", "handback"];
+const OUTCOMES = ["done", "could_not", "skipped"];
 
 /** @param {string} id @returns {any} */
 const get = (id) => document.getElementById(id);
@@ -26,20 +28,28 @@ history.replaceState(null, "", location.pathname); // nobody reads it over a sho
 const origins = root.dataset.origins.split(" ");
 let listener = "";
 let told = "";
+/** @type {import("./lease.js").Lease | undefined} */
+let lease;
 
 addEventListener("message", ({ source, origin, data }) => {
   if (parent === self || source !== parent || !origins.includes(origin) || data?.desktopctl !== 1) return;
-  if (HEARD.includes(data.type)) press(data.type);
-  if (data.type !== "listen") return;
+  if (data.type === "listen") listen(origin);
+  else if (data.type === "handback") handBack(data);
+  else if (ACTS.includes(data.type)) press(data.type);
+});
+
+/** @param {string} origin */
+function listen(origin) {
   listener = origin;
   told = "";
   tell();
-});
+}
 
 /** To the origin that listens, and to no other that the frame around us may have come to by now. */
 function tell() {
   const { state, mode, controller = "none" } = root.dataset;
-  const message = { desktopctl: 1, type: "state", state, mode, controller, status: status.textContent };
+  const can = ACTS.filter((name) => !button(name).hidden && !button(name).disabled);
+  const message = { desktopctl: 1, type: "state", state, mode, controller, can, status: status.textContent };
   const text = JSON.stringify(message);
   if (listener && text !== told) parent.postMessage(message, listener);
   told = text;
@@ -50,8 +60,14 @@ function press(name) {
   if (!button(name).hidden) button(name).click();
 }
 
+/** As the page's own dialog does; without an outcome the agent would learn nothing. @param {{outcome?: any, note?: any}} how */
+function handBack({ outcome, note = "" }) {
+  if (!button("handback").hidden && OUTCOMES.includes(outcome)) lease?.handBack(outcome, String(note));
+}
+
 new MutationObserver(tell).observe(root, { attributeFilter: ["data-state", "data-mode", "data-controller"] });
 new MutationObserver(tell).observe(status, { childList: true });
+new MutationObserver(tell).observe(root.querySelector(".tools"), { subtree: true, attributeFilter: ["hidden", "disabled"] });
 
 // --- The link -------------------------------------------------------------------------------------
 let kept = "{}";
@@ -85,22 +101,17 @@ function say(state, words) {
   status.textContent = words;
 }
 
-/** @returns {Promise<void>} once "Try now" has been pressed */
-function asked() {
-  button("retry").hidden = false;
-  return new Promise((resolve) => button("retry").addEventListener("click", () => resolve(), { once: true }));
-}
-
-async function open() {
-  let opened = await exchange();
-  while (opened === undefined) {
-    say("disconnected", AWAY);
-    await asked();
+/** Until there is something, with "Try now" between the tries. @template T @param {() => Promise<T | undefined>} get @param {string} words @returns {Promise<T>} */
+async function untilThere(get, words) {
+  for (;;) {
+    const found = await get();
+    if (found !== undefined) return found;
+    say("disconnected", words);
+    button("retry").hidden = false;
+    await new Promise((resolve) => button("retry").addEventListener("click", resolve, { once: true }));
     button("retry").hidden = true;
     say("connecting", gettext("Connecting…"));
-    opened = await exchange();
   }
-  return opened;
 }
 
 /** @param {{bearer: string, workspace: {id: string, name: string}}} opened */
@@ -111,15 +122,15 @@ async function start({ bearer, workspace: { id, name } }) {
   // Before main.js stops: it cannot come back, for it forgets its bearer; so it keeps nobody waiting.
   addEventListener("pagehide", ({ persisted }) => {
     keepalive = !persisted;
-    if (keepalive) press("release");
+    if (keepalive) press("release"); // hidden while an agent waits: leaving is no consent, so the desktop parks
   });
   Object.assign(root.dataset, { workspace: id, name, api: `/api/workspaces/${id}/display` });
   document.title = name;
   document.querySelectorAll("h1").forEach((heading) => (heading.textContent = name));
   get("screen").ariaLabel = gettext("Desktop %(name)s", { name });
-  await import("./main.js");
+  ({ lease } = await untilThere(() => import("./main.js").catch(() => undefined), MISSING));
 }
 
-const opened = await open();
+const opened = await untilThere(exchange, AWAY);
 if (opened) await start(opened);
 else say("ended", ENDED);

@@ -38,7 +38,7 @@ const api = new Api({
   csrf: pass.csrf,
   timers,
 });
-const lease = new Lease({ ...ambience, api, epoch: identity.epoch, remember: (epoch) => identity.remember(epoch) });
+export const lease = new Lease({ ...ambience, api, epoch: identity.epoch, remember: (epoch) => identity.remember(epoch) });
 const display = new Display({
   ...ambience,
   session: () => lease.session(),

@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Frame, Page, expect
 
 from tests.e2e.conftest import MakePerson, StartServer
-from tests.e2e.rig import GUEST, LinkMaker, Person, file_appears
+from tests.e2e.rig import GUEST, LinkMaker, Person, Robot, file_appears
 from tests.support.desktop import LiveDesktop
 from tests.support.processes import ROOT
 from tests.support.server import LiveServer
@@ -136,7 +136,7 @@ class Framed:
         expect(self.display).to_have_attribute("data-state", "live", timeout=limit(2) * 1000)
         return self
 
-    def until_told(self, **expected: str) -> None:
+    def until_told(self, **expected: str | list[str]) -> None:
         """Wait until the newest message says so."""
         wait_until(
             lambda: self.states and expected.items() <= self.states[-1].items(),
@@ -188,11 +188,11 @@ def test_a_guest_takes_control_in_the_frame_of_another_site_and_types(
     assert "ticket" not in tab.frame.url
     assert tab.page.evaluate("isSecureContext && origin") == platform.origin("platform")
     assert tab.frame.evaluate(ALLOWED)
-    tab.until_told(state="live", mode="observe", controller="none")
+    tab.until_told(state="live", mode="observe", controller="none", can=["take"])
 
     tab.inside.get_by_role("button", name="Take control", exact=True).click()
     expect(tab.status).to_have_text("You have control.")
-    tab.until_told(mode="control", controller="user", status="You have control.")
+    tab.until_told(mode="control", controller="user", can=["release"], status="You have control.")
     assert (maker.control["controlled_by"], maker.control["controller"]) == (GUEST, "user")
     tab.page.keyboard.type(f"echo clicked > {tmp_path}/clicked\n", delay=5)
     wait_until(file_appears(tmp_path / "clicked"), "what was typed after the click has run")
@@ -245,6 +245,25 @@ def test_who_leaves_the_page_gives_control_back(server: LiveServer, visit: Visit
     tab.page.evaluate("frame.remove()")
     wait_until(lambda: maker.control["controller"] == "none", "control is free")
     assert maker.control["last_end"]["reason"] == "released"
+
+
+def test_what_an_agent_waits_for_is_given_back_by_the_page_around_it(
+    server: LiveServer, visit: Visit
+) -> None:
+    robot = Robot(server)
+    robot.acquire()
+    tab = visit(server, LinkMaker(server).make()).until_live()
+    tab.page.get_by_role("button", name="Take over").click()
+    tab.until_told(mode="control", can=["handback"])
+    tab.frame.evaluate(RECORD)
+    for message in ("release", "handback"):  # an outcome is missing
+        tab.page.evaluate("type => send(type)", message)
+    tab.frame.wait_for_function("heard.length === 2")
+    tab.page.get_by_role("button", name="Give back").click()
+    tab.until_told(mode="observe", controller="none", can=["take"])
+    told = robot.acquire()["handed_back"]
+    assert (told["by"], told["outcome"], told["epoch"]) == (GUEST, "done", 2)
+    robot.close()
 
 
 @pytest.mark.parametrize("site", ["stranger", "platform"])
@@ -401,6 +420,10 @@ def test_without_an_answer_the_page_waits_for_try_now(
     page.goto(LinkMaker(server).make()["url"])
     expect(page.get_by_role("status")).to_have_text("No connection to the server.")
     page.unroute("**/api/links/exchange")
+    page.route("**/main.*.js", lambda route: route.abort())
+    page.get_by_role("button", name="Try now").click()
+    expect(page.get_by_role("status")).to_have_text("The display program could not be loaded.")
+    page.unroute("**/main.*.js")
     page.get_by_role("button", name="Try now").click()
     expect(page.locator("#display")).to_have_attribute("data-state", "live", timeout=20_000)
     assert [each for each in visitor.complaints if "ERR_FAILED" not in each] == []
