@@ -5,7 +5,7 @@ import { Identity } from "./identity.js";
 import { Lease } from "./lease.js";
 import { pass } from "./pass.js";
 import { Ui } from "./ui.js";
-import { askerOf, holderOf, hidesOf, limitOf, offersOf, statusOf } from "./view.js";
+import { holderOf, hidesOf, limitOf, offersOf, statusOf } from "./view.js";
 
 /**
  * Reads the page's data attributes, builds the parts and connects their events. The parts do not
@@ -17,7 +17,6 @@ const REFRESH_MS = 15_000;
 const HIDDEN_MS = 2_000;
 const SLOW_MS = 3_000;
 const SLEPT_MS = 10_000;
-const SETTLE_MS = 700;
 const BACK_MS = 30_000;
 
 /** @type {Timers} */
@@ -62,12 +61,11 @@ let connectingSince = now();
 let wantsFocus = false;
 let wasDriving = false;
 let isDrawing = false;
-let askerShown = 0;
-let answered = 0;
-let askerChangedAt = 0;
 let copied = "";
 /** @type {typeof import("./news.js") | null} */
 let news = null;
+/** @type {import("./asker.js").Asker | null} */
+let asker = null;
 /** @type {import("./tools.js").Tools | null} */
 let tools = null;
 /** @type {Promise<import("./tools.js").Tools | null> | null} */
@@ -79,7 +77,7 @@ connect([
   [ui, "move", () => lease.take({ move: true })],
   [ui, "release", () => lease.release()],
   [ui, "withdraw", () => lease.withdraw()],
-  [ui, "hand", () => answer(true)],
+  [ui, "hand", () => asker?.answer(true)],
   [ui, "keep", keep],
   [ui, "open", () => lease.open()],
   [ui, "hide", () => lease.hide(!lease.control?.hidden)],
@@ -120,23 +118,9 @@ function leaseChanged() {
   draw();
 }
 
-/** @param {number} id 0 where nobody asks */
-function noteAsker(id) {
-  if (id && ![0, answered, id].includes(askerShown)) askerChangedAt = now();
-  askerShown = id;
-}
-
-/** @param {boolean} accept */
-function answer(accept) {
-  const asker = askerOf(lease);
-  if (!asker || (accept && now() - askerChangedAt < SETTLE_MS)) return; // meant for the one before
-  lease.answer(asker.id, accept);
-  answered = asker.id; // whoever comes next comes as expected
-}
-
 /** Against whoever asks for it, and against its end by a limit. */
 function keep() {
-  answer(false);
+  asker?.answer(false);
   if (limitOf(lease)) lease.prolong();
   display.focus();
 }
@@ -149,10 +133,11 @@ function notify(change) {
   draw();
 }
 
-/** Its words; without them, the page says how things are now. */
+/** Its words, and answers to what they tell; without them, the page says how things are now. */
 async function loadNews() {
   if (news) return;
-  news = await import("./news.js").catch(() => null);
+  const parts = await Promise.all([import("./news.js"), import("./asker.js")]).catch(() => null);
+  if (parts && !news) [news, asker] = [parts[0], new parts[1].Asker(lease, now)];
   draw();
 }
 
@@ -235,7 +220,7 @@ function render() {
     age: words.age,
   });
   tools?.render(offers);
-  noteAsker(askerOf(lease)?.id ?? 0);
+  asker?.show();
   if (!wasDriving) regainFocus();
   wasDriving = driving;
 }
