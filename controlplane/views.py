@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from csp.decorators import csp_replace
 from django.conf import settings
@@ -49,7 +50,12 @@ def display(request: HttpRequest, slug: str) -> HttpResponse:
     if not workspace or not access.permissions(user_of(request), workspace).observe:
         raise Http404
     shown = {"id": workspace.slug, "name": workspace.name}
-    return render(request, "controlplane/display.html", {"workspace": shown})
+    return render(request, "controlplane/display.html", _limits() | {"workspace": shown})
+
+
+def _limits() -> dict[str, Any]:
+    """Return what the page's script has to know of the settings."""
+    return {"clipboard_bytes": settings.DISPLAY.clipboard_bytes}
 
 
 class Words(JavaScriptCatalog):
@@ -74,7 +80,8 @@ def embed(request: HttpRequest, slug: str) -> HttpResponseBase:
 
     It is the same for everybody and every ``slug``: what there is to know, the ticket opens.
     """
-    context = {"workspace": {"id": "", "name": "the desktop"}, "origins": settings.EMBED_ORIGINS}
+    nobody_knows = {"id": "", "name": "the desktop"}
+    context = _limits() | {"workspace": nobody_knows, "origins": settings.EMBED_ORIGINS}
 
     @csp_replace({"frame-ancestors": ["'self'", *settings.EMBED_ORIGINS]})
     def framed(request: HttpRequest) -> HttpResponse:

@@ -145,7 +145,7 @@ type Asking = "take" | "force" | "open" | "hide" | "keep" | "ask" | "withdraw" |
 type Notice =
   | ({ kind: "lost" } & Loss)
   | { kind: "kept"; by: string | null; epoch: number; reason?: string | null }
-  | { kind: "refused"; what: Asking; status: number; code: string };
+  | { kind: "refused"; what: string; status: number; code: string };
 
 /** What the parts of the page are built with: handed in, so that tests can replace it. */
 interface Ambience {
@@ -200,6 +200,8 @@ interface ToolsNeeds {
   display: import("../static/controlplane/display.js").Display;
   lease: import("../static/controlplane/lease.js").Lease;
   timers: Timers;
+  /** How many characters of text the server lets pass. */
+  clipboardLimit: number;
   /** What the desktop copied last. */
   copied: string;
 }
@@ -280,9 +282,8 @@ interface Show {
   delay: string;
   /** How old the picture is, where it is a still. */
   age: string;
-  holder: string;
-  /** Which agent waits. */
-  agent: string;
+  /** What the button says that hands back. */
+  handing: string;
   /** What the bar over the strip says, with the seconds left; "" hides it. */
   asks: string;
   /** The same without seconds, to be announced. */

@@ -47,6 +47,7 @@ export class Display extends Emitter {
   #allowed = false; // by the page
   /** @type {Look} */ #look = { fit: true, drag: false, quality: 6, compression: 2 };
   #hasShaken = false;
+  #hasAskedAgain = false;
   #frames = 0;
   #pings = 0;
   #deadAt = 0; // without a byte until then
@@ -99,6 +100,13 @@ export class Display extends Emitter {
   /** The desktop is not hidden from watchers (any more). */
   shown() {
     if (this.#view.why === 4411) this.restart();
+  }
+
+  /** One may watch, says the API: it was the stream's login that ended. Believed once, until there is a picture. */
+  permitted() {
+    if (this.#view.why !== 4403 || this.#hasAskedAgain) return;
+    this.#hasAskedAgain = true;
+    this.restart();
   }
 
   /** @param {boolean} isAllowed */
@@ -243,6 +251,7 @@ export class Display extends Emitter {
 
   #goLive() {
     this.#failures = 0;
+    this.#hasAskedAgain = false;
     this.#timer.steady = this.#with.timers.set(() => ((this.#count = 0), this.#set({})), STEADY_MS);
     this.#set({ state: "live", why: "", fault: "" });
     this.emit("live");

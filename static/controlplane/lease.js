@@ -101,9 +101,8 @@ export class Lease extends Emitter {
     this.hear({ control: answer.data });
   }
 
-  /** End the control of whoever has it now; `close`, and let nobody have it. @param {string} note */
-  force(note, close = false) {
-    const epoch = this.control?.epoch || undefined;
+  /** End the control that has this `epoch`; `close`, and let nobody have any. @param {string} note @param {number} epoch */
+  force(note, epoch, close = false) {
     return this.#change("force", { epoch, force: true, note, ...(close && { close }) }, "release");
   }
 

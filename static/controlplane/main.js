@@ -5,7 +5,7 @@ import { Identity } from "./identity.js";
 import { Lease } from "./lease.js";
 import { pass } from "./pass.js";
 import { Ui } from "./ui.js";
-import { holderOf, hidesOf, limitOf, offersOf, statusOf } from "./view.js";
+import { handingOf, hidesOf, limitOf, offersOf, statusOf } from "./view.js";
 
 /**
  * Reads the page's data attributes, builds the parts and connects their events. The parts do not
@@ -83,10 +83,9 @@ connect([
   [ui, "hide", () => lease.hide(!lease.control?.hidden)],
   [ui, "reconnect", () => display.restart()],
   [ui, "retry", () => display.wake()],
-  [ui, "signin", async () => (await import("./signin.js")).signIn(data.login, data.signedIn)],
+  [ui, "signin", signIn],
   [ui, "dismiss", () => notify(null)],
-  [ui, "cad", async () => ((await loadTools())?.ctrlAltDel(), display.focus())],
-  ...["clipboard", "keyboard", "combos", "view", "fullscreen", "ask", "force", "handback"].map(toolOf),
+  ...["clipboard", "keyboard", "combos", "cad", "view", "fullscreen", "ask", "force", "handback"].map(toolOf),
   [ui, "enter", () => display.focus()],
   [lease, "change", leaseChanged],
   [lease, "lost", (loss) => notify({ kind: "lost", ...loss })],
@@ -143,13 +142,14 @@ async function loadNews() {
 
 /** @param {string} act @returns {[EventTarget, string, () => void]} */
 function toolOf(act) {
-  return [ui, act, async () => (await loadTools())?.toggle(act)];
+  const refusal = /** @type {const} */ ({ kind: "refused", what: act, status: 0, code: "" });
+  return [ui, act, async () => ((await loadTools()) ? tools?.use(act) : notify(refusal))];
 }
 
 /** Once, when they are wanted: nobody needs them to watch. */
 function loadTools() {
   loading ??= import("./tools.js").then(
-    (module) => (tools = new module.Tools({ name: data.name, display, lease, timers, copied })),
+    (module) => (tools = new module.Tools({ name: data.name, clipboardLimit: Number(data.clipboard), display, lease, timers, copied })),
     () => (loading = null), // with the network; asked for again at the next click
   );
   return loading;
@@ -216,7 +216,8 @@ function render() {
     hides: hidesOf(lease),
     asks: words.asks,
     told: words.aloud,
-    ...holderOf(lease),
+    controller: lease.control?.controller ?? "none",
+    handing: handingOf(lease),
     age: words.age,
   });
   tools?.render(offers);
@@ -239,8 +240,15 @@ async function refresh() {
   stale = !ok;
   signedOut ||= status === 401;
   if (stale) loadNews();
-  if (ok && display.view.why === 4403) display.restart(); // it was the stream's login that ended
+  if (ok) display.permitted();
   draw();
+}
+
+/** In a window beside the page; where its script does not come, in place of the page. */
+async function signIn() {
+  const beside = await import("./signin.js").catch(() => null);
+  if (beside) beside.signIn(data.login, data.signedIn);
+  else location.assign(`${data.login}?next=${location.pathname}`);
 }
 
 /** Signed in again, in whatever window: go on from here, as somebody else anew. */

@@ -1,5 +1,5 @@
 import { gettext, ngettext } from "./gettext.js";
-import { askerOf, clock, duration, limitOf, othersRequests, present, quoted } from "./view.js";
+import { askerOf, clock, limitOf, othersRequests, present, quoted } from "./view.js";
 
 /**
  * What is told of a holder, and now and then: who has control since when, how it was lost, what the
@@ -65,6 +65,12 @@ const ACTS = {
   withdraw: gettext("withdraw the request"),
   answer: gettext("answer the request"),
   handback: gettext("hand back"),
+  clipboard: gettext("open the clipboard"),
+  keyboard: gettext("open the keyboard"),
+  combos: gettext("show more keys"),
+  cad: gettext("send Ctrl+Alt+Del"),
+  view: gettext("show size and quality"),
+  fullscreen: gettext("fill the screen"),
 };
 
 /** By the server's code, or else by status. @type {Words} */
@@ -83,6 +89,14 @@ const REFUSALS = {
 
 /** @type {Words} */
 const ENDS = { idle: gettext("for lack of input"), max_hold: gettext("because it has lasted as long as this workspace allows") };
+
+/** @param {number} ms */
+export function duration(ms) {
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  if (seconds < 60) return gettext("%(seconds)s s", { seconds });
+  if (seconds < 5400) return gettext("%(minutes)s min", { minutes: Math.round(seconds / 60) });
+  return gettext("%(hours)s h", { hours: Math.round(seconds / 3600) });
+}
 
 /** All of it, as of now. @param {PageView} view */
 export function wordsOf(view) {

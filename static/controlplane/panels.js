@@ -27,6 +27,7 @@ export class Panels extends Emitter {
   #view = get("view");
   #panels = [get("panel"), get("combos"), this.#view];
   #softText = PADDING;
+  #report = "";
   #isDriving = false;
   /** @type {Look} */ #look;
   /** @type {{keysym: number, isMeta: boolean, timer: any} | null} */ #pasting = null;
@@ -63,8 +64,16 @@ export class Panels extends Emitter {
     this.#isDriving = isDriving;
     if (offers.keyboard?.why !== "") this.#toggleSoft(false);
     if (offers.combos?.why !== "") this.#closeCombos();
-    get("report").textContent = report;
+    this.#report = report;
+    this.#showReport();
     this.#markDrag();
+  }
+
+  /** Not under the hand of who selects it, to copy it. */
+  #showReport() {
+    const [shown, chosen] = [get("report"), getSelection()];
+    const isChosen = chosen && !chosen.isCollapsed && chosen.containsNode(shown, true);
+    if (!this.#view.hidden && !isChosen) shown.textContent = this.#report;
   }
 
   /** Open what this button stands for, or close it. @param {string} act */
@@ -76,8 +85,14 @@ export class Panels extends Emitter {
     const isOpen = panel.hidden;
     // One at a time: they lie in the same place.
     for (const each of this.#panels) this.#show(each, isOpen && each === panel);
+    this.#showReport();
     const first = panel.querySelector("textarea, .keys button");
     return (isOpen ? first : openerOf(panel)).focus();
+  }
+
+  /** @param {string} question whose control the dialog is about to end */
+  aim(question) {
+    get("force-title").textContent = question;
   }
 
   get pictureSize() {

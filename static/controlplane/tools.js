@@ -8,7 +8,6 @@ import { Panels } from "./panels.js";
  * shown, what goes into a bug report. Loaded when one of them is opened, or control is taken.
  */
 
-const CLIPBOARD_CHARACTERS = 262_144;
 const LOOK_KEY = "desktopctl.look";
 /** @type {Look} noVNC's own quality and compression */
 const LOOK = { fit: true, drag: false, quality: 6, compression: 2 };
@@ -18,17 +17,18 @@ export class Tools {
   #with;
   #panels;
   #clipboard;
+  #target = 0; // the epoch that the dialog is about
   #received = { bytes: 0, at: 0 };
   #rate = 0;
 
   /** @param {ToolsNeeds} with_ */
   constructor(with_) {
-    const { display, lease, timers } = with_;
+    const { display, lease, timers, clipboardLimit: limit } = with_;
     const look = storedLook();
     this.#with = with_;
     const panels = (this.#panels = new Panels(look));
     const clipboard = (this.#clipboard = new Clipboard({
-      limit: CLIPBOARD_CHARACTERS,
+      limit,
       accepts: () => lease.control?.accepts_clipboard !== false,
       isDriving: () => display.driving,
       send: (text) => display.paste(text),
@@ -47,7 +47,7 @@ export class Tools {
       [panels, "look", (chosen) => (display.show(chosen), keepLook(chosen))],
       [panels, "shot", () => panels.savePicture(`${with_.name} ${stamp()}`)],
       [panels, "ask", ({ message }) => lease.ask(message.trim())],
-      [panels, "force", ({ note, close }) => lease.force(note.trim(), Boolean(close))],
+      [panels, "force", ({ note, close }) => lease.force(note.trim(), this.#target, Boolean(close))],
       [panels, "handback", ({ outcome, note }) => lease.handBack(outcome, note.trim())],
       [panels, "report", () => this.#copyReport()],
       [clipboard, "text", ({ text }) => panels.showText(text)],
@@ -60,12 +60,22 @@ export class Tools {
   }
 
   /** @param {string} act of its button */
-  toggle(act) {
+  use(act) {
+    if (act === "cad") return this.#ctrlAltDel();
+    if (act === "force") this.#aim();
     this.#panels.toggle(act);
   }
 
-  ctrlAltDel() {
+  #ctrlAltDel() {
     press(this.#with.display, [CONTROL, ALT, DELETE]);
+    this.#with.display.focus();
+  }
+
+  /** At whoever has control now: it may be somebody else's by the time that the note is written. */
+  #aim() {
+    const { epoch, controlled_by: name } = /** @type {Control} */ (this.#with.lease.control);
+    this.#target = epoch;
+    this.#panels.aim(gettext("End %(name)s’s control?", { name }));
   }
 
   /** @param {Offers} offers */

@@ -42,9 +42,9 @@ export class Ui extends Emitter {
   }
 
   /** @param {Show} show */
-  render({ display, driving, mode, controller, status, facts, delay, age, holder, agent, asks, told, offers, hides }) {
+  render({ display, driving, mode, controller, status, facts, delay, age, handing, asks, told, offers, hides }) {
     Object.assign(this.#root.dataset, { state: display.state, mode, controller, attempt: display.attempt });
-    for (const [id, text] of Object.entries({ status, facts, delay, age, holder, agent, asks, told })) {
+    for (const [id, text] of Object.entries({ status, facts, delay, age, handing, asks, told })) {
       // Unchanged text is not written again: a screen reader would announce it again.
       if (get(id).textContent !== text) get(id).textContent = text;
     }

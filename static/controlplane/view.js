@@ -31,14 +31,6 @@ export function clock(iso) {
   return new Date(iso).toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" });
 }
 
-/** @param {number} ms */
-export function duration(ms) {
-  const seconds = Math.max(0, Math.round(ms / 1000));
-  if (seconds < 60) return gettext("%(seconds)s s", { seconds });
-  if (seconds < 5400) return gettext("%(minutes)s min", { minutes: Math.round(seconds / 60) });
-  return gettext("%(hours)s h", { hours: Math.round(seconds / 3600) });
-}
-
 /** The one line that is announced. @param {PageView} view */
 export function statusOf(view) {
   const { display, name, slow, cause, signedOut } = view;
@@ -63,9 +55,9 @@ function connecting(name, step) {
   return step ? `${words} ${gettext("Waiting for %(step)s.", { step })}` : words;
 }
 
-/** Who has control, and which agent waits. @param {LeaseView} lease */
-export function holderOf({ control }) {
-  return { holder: control?.controlled_by ?? "", controller: control?.controller ?? "none", agent: control?.agent ?? "" };
+/** What the button says that hands back to the agent. @param {LeaseView} lease */
+export function handingOf({ control }) {
+  return control?.agent ? gettext("Hand back to %(name)s", { name: control.agent }) : "";
 }
 
 /** @param {PageView} view */

@@ -110,15 +110,24 @@ def test_a_closed_desktop_is_nobodys_until_it_is_opened_again(
     holder.take_control()
 
 
-def test_a_note_of_spaces_ends_nothing(start_server: StartServer, person: MakePerson) -> None:
+def test_a_note_of_spaces_ends_nothing_nor_does_one_for_a_control_that_is_over(
+    start_server: StartServer, person: MakePerson
+) -> None:
     server = start_server()
     holder = person("operator", server).open("desk-1").take_control()
     admin = person("admin", server).open("desk-1")
     end_control(admin, "  ")
-    expect(admin.page.get_by_role("dialog")).to_be_visible()
-    admin.page.get_by_role("button", name="Cancel").click()
-    expect(admin.page.get_by_role("dialog")).to_be_hidden()
-    assert holder.control["controller"] == "user"
+    dialog = admin.page.get_by_role("dialog", name="End operator’s control?")
+    expect(dialog).to_be_visible()
+    holder.button("Release control").click()
+    expect(admin.status).to_have_text("You are watching. Nobody has control.")
+    holder.take_control()
+    expect(admin.status).to_have_text("You are watching. operator has control.")
+    dialog.get_by_role("textbox").fill("maintenance")
+    with admin.page.expect_response("**/control/release"):
+        dialog.get_by_role("button", name="End control").click()
+    expect(dialog).to_be_hidden()
+    assert (holder.control["controller"], holder.epoch) == ("user", 2)
 
 
 def test_what_the_page_says_is_never_cut_off_beside_its_buttons(

@@ -66,6 +66,15 @@ def expired(start_server: StartServer, person: MakePerson) -> Iterator[tuple[Per
     forgive_broken_links(someone)
 
 
+def test_where_the_window_beside_the_page_cannot_be_opened_the_page_itself_becomes_the_sign_in(
+    expired: tuple[Person, Tab],
+) -> None:
+    _, tab = expired
+    tab.page.route("**/signin.*.js", lambda route: route.abort())
+    tab.button("Sign in").click()
+    tab.page.wait_for_url("**/accounts/login/?next=/workspaces/desk-1/")
+
+
 @pytest.mark.parametrize("end", [sign_out_elsewhere, let_login_expire])
 def test_who_is_signed_out_signs_in_in_another_window_and_the_page_goes_on_by_itself(
     end: Callable[[Person, LiveServer], None],

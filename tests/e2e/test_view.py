@@ -14,6 +14,7 @@ from tests.e2e.rig import Tab
 from tests.support.timing import wait_until
 
 DESKTOP = (800, 600)
+TICKS = 2_500  # two of the page's clock, and more; ms
 
 
 @pytest.fixture
@@ -157,3 +158,27 @@ def test_what_a_bug_report_needs_is_shown_and_copied(tab: Tab) -> None:
     for words in ("Received: ", "Stream ", "Epoch 0", "Dials in a row: ", "Mozilla/"):
         assert words in copied
     assert "token" not in copied
+
+    # Where copying is not allowed, one selects the lines, which stand still meanwhile.
+    report = panel.locator("#report")
+    report.evaluate("it => getSelection().selectAllChildren(it)")
+    chosen = report.text_content()
+    tab.page.wait_for_timeout(TICKS)
+    assert report.evaluate("it => [it.textContent, getSelection().toString()]") == [chosen, chosen]
+    report.evaluate("() => getSelection().removeAllRanges()")
+    expect(report).not_to_have_text(str(chosen))
+
+
+def test_a_tool_whose_script_does_not_come_says_so_and_is_asked_for_again(
+    start_server: StartServer, person: MakePerson
+) -> None:
+    somebody = person("operator", start_server())
+    tab = somebody.open("desk-1")
+    tab.page.route("**/tools.*.js", lambda route: route.abort())
+    tab.button("View").click()
+    expect(tab.status).to_have_text("Could not show size and quality: the server did not answer.")
+    tab.page.unroute("**/tools.*.js")
+    tab.button("View").click()
+    expect(tab.page.get_by_role("complementary", name="View")).to_be_visible()
+    assert [each for each in somebody.complaints if "ERR_FAILED" not in each] == []
+    somebody.complaints.clear()

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier
 from typing import Any
 
@@ -488,6 +489,17 @@ def test_its_page_may_be_framed_by_embed_origins_alone_and_other_pages_by_nobody
     assert not answer.cookies
     for path in ("/", "/workspaces/desk/", "/accounts/login/"):
         assert Browser(operator).get(path)["X-Frame-Options"] == "DENY"
+
+
+def test_its_page_knows_the_longest_text_that_may_be_pasted_as_that_of_a_login_does(
+    desk: Workspace, operator: User, settings: Any
+) -> None:
+    settings.DISPLAY = replace(settings.DISPLAY, clipboard_bytes=1_000_000)
+    for page in (
+        Client().get("/workspaces/desk/embed"),
+        Browser(operator).get("/workspaces/desk/"),
+    ):
+        assert b' data-clipboard="1000000"' in page.content
 
 
 def test_its_page_is_the_same_for_everybody_and_every_workspace(

@@ -52,6 +52,21 @@ test("a picture is live when bytes of it have come, not when the handshake is ov
   assert.equal(page.display.view.state, "live");
 });
 
+test("a stream that is not permitted although one may watch is asked about once, until there is a picture", async () => {
+  const page = await steady();
+  const refuse = async () => (page.socket.end(4403), page.display.permitted(), settle());
+  await refuse();
+  assert.equal(page.sockets.length, 2);
+  await refuse();
+  await page.clock.advance(60_000);
+  assert.deepEqual([page.sockets.length, page.display.view.state], [2, "ended"]);
+  page.display.restart(); // one has signed in again
+  await settle();
+  await page.goLive();
+  await refuse();
+  assert.equal(page.sockets.length, 4);
+});
+
 test("text frames never reach noVNC", async () => {
   const page = await steady();
   const before = page.rfb.frames.length;

@@ -338,11 +338,13 @@ test("signed out: said once, no more renewals, and the epoch stays for after sig
   assert.equal(page.remembered.at(-1), 5);
 });
 
-test("force-release names the epoch that is shown, and a note", async () => {
+test("force-release names the epoch that was meant, whoever has control by then, and a note", async () => {
   const page = new FakePage();
   page.server.give("Otto");
   await page.lease.refresh();
-  await page.lease.force("maintenance");
+  page.server.give("agent");
+  await page.lease.refresh();
+  await page.lease.force("maintenance", 5);
   assert.deepEqual(page.server.calls.at(-1)?.body, { client_id: "tab-12345", epoch: 5, force: true, note: "maintenance" });
 });
 
@@ -563,7 +565,7 @@ test("closing says so with the force-release, opening has a call of its own", as
   const page = new FakePage();
   page.server.give("Otto");
   await page.lease.refresh();
-  await page.lease.force("repairs", true);
+  await page.lease.force("repairs", 5, true);
   assert.deepEqual(page.server.calls.at(-1)?.body, { client_id: "tab-12345", epoch: 5, force: true, note: "repairs", close: true });
   await page.lease.open();
   assert.equal(page.server.calls.at(-1)?.path, "/control/open");

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { awayAt, delayOf, factsOf, isOver, wordsOf } from "../../static/controlplane/news.js";
-import { clock, duration, offersOf, statusOf } from "../../static/controlplane/view.js";
+import { awayAt, delayOf, duration, factsOf, isOver, wordsOf } from "../../static/controlplane/news.js";
+import { clock, offersOf, statusOf } from "../../static/controlplane/view.js";
 import { AGENTS, ANNAS, CLOSED, ELSEWHERE, FREE, HELD, IN_8_S, MINE, NONE, NOW, OLIVES, OWN, page, reconnecting, UNTIL } from "./views.js";
 
 for (const [sentence, view] of /** @type {[string, PageView][]} */ ([
@@ -92,7 +92,7 @@ test("a refused take is told in words, never in the server's", () => {
   }
 });
 
-for (const [what, status, code, sentence] of /** @type {[Asking, number, string, string][]} */ ([
+for (const [what, status, code, sentence] of /** @type {[string, number, string, string][]} */ ([
   ["take", 409, "held", "Could not take control: somebody else has it now."],
   ["take", 409, "held_elsewhere", "Could not take control: you have it in another tab."],
   ["take", 409, "closed", "Could not take control: the desktop is closed to it."],
@@ -103,6 +103,7 @@ for (const [what, status, code, sentence] of /** @type {[Asking, number, string,
   ["withdraw", 503, "unavailable", "Could not withdraw the request: the server is busy. Try again."],
   ["open", 403, "forbidden", "Could not open the desktop again: you have no permission."],
   ["force", 400, "invalid", "Could not end control. Reload the page and try again."],
+  ["view", 0, "", "Could not show size and quality: the server did not answer."],
 ])) {
   test(`a refused ${what} (${code}) is told in words`, () => {
     assert.equal(statusOf(page({ notice: { kind: "refused", what, status, code } })), sentence);
