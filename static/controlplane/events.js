@@ -7,7 +7,7 @@ import { Emitter } from "./emitter.js";
  * locks (plain http) each tab has its own, while it is visible.
  *
  * Emits `event` {type, data}. How things are is told at first, and may be told twice; a `late` hello
- * lists what was known to another tab.
+ * lists what was known to another tab. Emits `signedout` where that has ended it.
  */
 
 const TYPES = ["hello", "control", "viewers", "display", "gone"];
@@ -93,7 +93,7 @@ export class Events extends Emitter {
     if (source !== this.#source || source.readyState !== CLOSED) return;
     const status = await this.#with.probe();
     if (source !== this.#source) return;
-    if (status === 401) return this.stop();
+    if (status === 401) return this.stop(), this.emit("signedout");
     const { timers, random } = this.#with;
     this.#disconnect();
     this.#timer = timers.set(() => this.#connect(), backoff(this.#failures++, random));

@@ -7,6 +7,7 @@ import { gettext } from "./gettext.js";
 const list = /** @type {HTMLElement} */ (document.querySelector("main.list"));
 const news = /** @type {HTMLElement} */ (list.querySelector("#news"));
 const fresh = /** @type {HTMLElement} */ (list.querySelector("#fresh"));
+const out = /** @type {HTMLElement} */ (list.querySelector("#out"));
 const api = "/api";
 
 /** @type {Map<string, HTMLElement>} */
@@ -101,6 +102,12 @@ events.addEventListener("event", (event) => {
   const { type, data } = /** @type {CustomEvent} */ (event).detail;
   acts[type](data);
 });
+events.addEventListener("signedout", () => {
+  out.hidden = false;
+  announce(gettext("You are signed out."));
+});
+// Whoever it is now: what they may see is another list.
+new BroadcastChannel("desktopctl:signedin").addEventListener("message", () => out.hidden || location.reload());
 addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || document.activeElement === search) return;
   event.preventDefault();

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.e2e.conftest import MakePerson, StartServer
+from tests.e2e.test_signing_in_again import sign_in
 from tests.support.server import LiveServer
 from tests.support.stream_client import ApiClient
 from tests.support.timing import wait_until
@@ -142,7 +143,7 @@ def test_the_list_goes_on_after_the_server_has_been_restarted(
     ]
 
 
-def test_signing_out_elsewhere_stops_the_list_quietly(
+def test_signing_out_elsewhere_stops_the_list_which_says_so_and_comes_back_with_a_sign_in(
     server: LiveServer, person: MakePerson
 ) -> None:
     observer = person("observer", server)
@@ -154,4 +155,12 @@ def test_signing_out_elsewhere_stops_the_list_quietly(
     wait_until(lambda: page.evaluate("1") and " 401" in server.log, "it is told so")
     page.wait_for_timeout(2000)  # long enough for several tries, if there were any
     assert server.log.count('"GET /api/events') <= 5
+    over = page.get_by_role("link", name="You are signed out. Sign in again")
+    expect(over).to_be_visible()
+    expect(page.get_by_role("status")).to_have_text("You are signed out.")
+    with other.expect_popup() as popup:  # as the page of a desktop opens it
+        other.evaluate("open('/accounts/login/?next=/accounts/signed-in/') && null")
+    sign_in(popup.value, "observer")
+    expect(over).to_be_hidden()
+    expect(card(page, "desk-1")).to_be_visible()
     observer.complaints[:] = [each for each in observer.complaints if "401" not in each]

@@ -74,6 +74,7 @@ class FakeBrowser {
   status = 200;
   isVisible = true;
   probes = 0;
+  signedOut = 0;
 
   /** @param {{locks?: any}} [options] */
   tab({ locks = this.locks } = {}) {
@@ -91,6 +92,7 @@ class FakeBrowser {
     /** @type {any[]} */
     const heard = [];
     events.addEventListener("event", (event) => heard.push(/** @type {CustomEvent} */ (event).detail));
+    events.addEventListener("signedout", () => this.signedOut++);
     events.start();
     return { events, heard };
   }
@@ -206,7 +208,7 @@ test("a busy server is tried again, later each time, and resumed", async () => {
   assert.equal(browser.open, 1);
 });
 
-test("who is signed out stops quietly, in every tab", async () => {
+test("who is signed out stops, and says so, in every tab", async () => {
   const browser = new FakeBrowser();
   browser.tab();
   browser.tab();
@@ -216,7 +218,7 @@ test("who is signed out stops quietly, in every tab", async () => {
   browser.source.refuse(); // the next tab has tried as well
   await settle();
   await browser.clock.advance(600_000);
-  assert.deepEqual([browser.open, browser.sources.length], [0, 2]);
+  assert.deepEqual([browser.open, browser.sources.length, browser.signedOut], [0, 2, 2]);
 });
 
 test("on waking, a stream that was silent for long is opened anew, whichever tab wakes", async () => {
