@@ -449,7 +449,10 @@ def test_where_it_is_required_one_enrols_before_the_session_begins(
     mode("required")
     client, answer = give_password()
     assert answer.headers["Location"] == FACTOR
-    secret = secret_in(client.get(FACTOR).content.decode())
+    page = client.get(FACTOR).content.decode()
+    secret = secret_in(page)
+    assert f'<a href="{LOGIN}">Back to signing in</a>' in page
+    assert "Not now" not in page
     assert not is_signed_in(client)
     client.post(FACTOR, {"code": wrong_code(secret)})
     assert not is_signed_in(client)
