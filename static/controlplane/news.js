@@ -192,7 +192,7 @@ function kept({ by, reason }) {
 
 /** @param {{what: string, status: number, code: string}} notice */
 function refusal({ what, status, code }) {
-  if (code === "asked_lately") return gettext("You asked a moment ago. Wait half a minute before you ask again.");
+  if (code === "asked_lately") return gettext("Your last request has only just ended. Wait a moment before you ask again.");
   const why = REFUSALS[code] ?? REFUSALS[status < 500 ? status : 429];
   const act = ACTS[what];
   if (!why) return gettext("Could not %(act)s. Reload the page and try again.", { act });
