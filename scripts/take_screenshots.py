@@ -116,10 +116,10 @@ def tour_of_two(browser: Browser, url: str, scheme: str) -> None:
     dialog.get_by_role("textbox").fill("repairs until noon")
     dialog.get_by_role("checkbox").check()
     dialog.get_by_role("button", name="End control").click()
-    asker.get_by_role("button", name="Open again").wait_for()
+    asker.get_by_role("button", name="Open to control again").wait_for()
     save(asker, f"closed{suffix}")
-    asker.get_by_role("button", name="Open again").click()
-    asker.get_by_role("button", name="Open again").wait_for(state="hidden")
+    asker.get_by_role("button", name="Open to control again").click()
+    asker.get_by_role("button", name="Open to control again").wait_for(state="hidden")
     for page in (holder, asker):
         page.context.close()
 

@@ -16,7 +16,7 @@ export function holderOf({ controller, controlled_by, yours, closed }) {
 export function factsOf({ acquired_at, holder_connected, yours, requests, help, parked, agent }) {
   return [
     help && gettext("%(agent)s asks for you: “%(reason)s”", { agent: agent ?? gettext("An agent"), reason: help.reason }),
-    parked && gettext("parked: %(by)s went without handing back", { by: parked.by ?? gettext("somebody") }),
+    parked && gettext("%(by)s’s control ended without handing back", { by: parked.by ?? gettext("Somebody") }),
     acquired_at && gettext("since %(time)s", { time: clock(acquired_at) }),
     holder_connected === false && !yours && gettext("not connected"),
     requests.length === 1 && gettext("%(by)s asks for control", { by: requests[0].by }),

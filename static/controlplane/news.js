@@ -26,8 +26,8 @@ const FAULTS = {
 const FINAL = {
   signed_out: gettext("You are signed out."),
   4400: gettext("The page and the server misunderstood each other. Reconnect; if it happens again, reload the page."),
-  4403: gettext("You may not watch this desktop (any more)."),
-  4404: gettext("The desktop cannot be reached: it does not exist, or its display is not enabled."),
+  4403: gettext("You may not watch this desktop (any more). Ask one of its managers."),
+  4404: gettext("The desktop cannot be reached: it does not exist or is switched off. Ask an administrator."),
   4410: gettext("This desktop was opened in a newer window. This one has stopped."),
   4411: gettext("The desktop is hidden from watchers for now. It comes back by itself."),
   4511: gettext("The desktop cannot be reached: it refused the server’s password. Tell an administrator."),
@@ -77,7 +77,7 @@ const ACTS = {
 const REFUSALS = {
   held: gettext("somebody else has it now"),
   held_elsewhere: gettext("you have it in another tab"),
-  closed: gettext("the desktop is closed to it"),
+  closed: gettext("the desktop is closed to control"),
   not_needed: gettext("it is free, or yours already"),
   not_asked: gettext("it is not open any more"),
   nothing_to_hand_back: gettext("no agent waits any more"),
@@ -88,7 +88,7 @@ const REFUSALS = {
 };
 
 /** @type {Words} */
-const ENDS = { idle: gettext("for lack of input"), max_hold: gettext("because it has lasted as long as this workspace allows") };
+const ENDS = { idle: gettext("for lack of input"), max_hold: gettext("because it has lasted as long as this desktop allows") };
 
 /** @param {number} ms */
 export function duration(ms) {
@@ -166,7 +166,7 @@ function ended({ display, lease: { control } }) {
 
 /** @param {PageView} view */
 function signedOutOf({ guest }) {
-  return guest ? gettext("This link has ended.") : FINAL.signed_out;
+  return guest ? gettext("This link has ended. Ask for a new one.") : FINAL.signed_out;
 }
 
 /** @param {DisplayView} display */
@@ -208,8 +208,8 @@ export function awayAt(at, { hiddenAt, backAt }) {
 /** The way to the server and back; not announced. @param {PageView} view */
 export function delayOf({ display: { state, delay } }) {
   if (state !== "live" || delay === null) return "";
-  if (delay < 1000) return gettext("Delay %(time)s ms", { time: Math.max(1, Math.round(delay)) });
-  return gettext("Delay %(time)s s", { time: (delay / 1000).toFixed(1) });
+  if (delay < 1000) return gettext("Round trip %(time)s ms", { time: Math.max(1, Math.round(delay)) });
+  return gettext("Round trip %(time)s s", { time: (delay / 1000).toFixed(1) });
 }
 
 /** Whether what is told has been overtaken by who has control now. @param {Notice | null} notice @param {LeaseView} lease */

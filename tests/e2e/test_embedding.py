@@ -364,7 +364,7 @@ def test_a_link_that_is_sent_to_somebody_opens_in_a_tab_of_its_own_and_once(
     expect(page.get_by_role("status")).to_have_text("You have control.")
     page.keyboard.type(f"echo sent > {tmp_path}/sent\n", delay=5)
     wait_until(file_appears(tmp_path / "sent"), "what was typed has run")
-    expect(page.get_by_role("link", name="Workspaces")).to_have_count(0)
+    expect(page.get_by_role("link", name="Desktops")).to_have_count(0)
     assert not page.evaluate(KEPT)
     assert not first.context.cookies()
 
@@ -402,10 +402,12 @@ def test_a_revoked_link_ends_within_seconds_and_says_so(
     tab.page.get_by_role("button", name="Take over").click()
     tab.until_told(mode="control")
     maker.revoke(link)
-    expect(tab.status).to_have_text("This link has ended.", timeout=limit(1) * 1000)
+    expect(tab.status).to_have_text(
+        "This link has ended. Ask for a new one.", timeout=limit(1) * 1000
+    )
     expect(tab.display).to_have_attribute("data-mode", "observe")
     expect(tab.inside.get_by_role("button", name="Sign in")).to_be_hidden()
-    tab.until_told(state="ended", status="This link has ended.")
+    tab.until_told(state="ended", status="This link has ended. Ask for a new one.")
     assert maker.control["last_end"]["reason"] == "access_ended"
     assert [each for each in visitor.complaints if "401" not in each] == []
     visitor.complaints.clear()

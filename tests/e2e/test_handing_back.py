@@ -45,7 +45,7 @@ def test_what_the_agent_waits_for_is_done_and_handed_back_with_a_note(
     tab.button("Hand back to robot").click()
     dialog = tab.page.get_by_role("dialog", name="Hand back to the agent")
     expect(dialog.get_by_label("done", exact=True)).to_be_checked()
-    dialog.get_by_label("not possible").check()
+    dialog.get_by_label("could not be done").check()
     dialog.get_by_label("Note for the agent").fill("the site is down")
     dialog.get_by_role("button", name="Hand back").click()
 
@@ -95,7 +95,7 @@ def test_a_person_whose_browser_dies_leaves_the_desktop_parked_until_somebody_ha
     page = manager.log_in()
     first = page.locator(".card").first
     expect(first).to_have_attribute("data-workspace", "desk-1")
-    expect(first.locator(".facts")).to_have_text("parked: operator went without handing back")
+    expect(first.locator(".facts")).to_have_text("operator’s control ended without handing back")
     tab = manager.open("desk-1")
     expect(tab.status).to_have_text(
         "operator’s control ended without handing back. Until somebody does, robot waits."

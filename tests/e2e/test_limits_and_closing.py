@@ -78,7 +78,7 @@ def test_control_that_nobody_keeps_ends_with_the_reason(
     server = start_server()
     server.manage("shell", "-c", LIMIT.format(column="max_hold_seconds"))
     tab = person("operator", server).open("desk-1").take_control()
-    expect(bar_of(tab)).to_contain_text("because it has lasted as long as this workspace allows.")
+    expect(bar_of(tab)).to_contain_text("because it has lasted as long as this desktop allows.")
     sooner = LIMIT.format(column="max_hold_seconds").replace("33", "1")
     server.manage("shell", "-c", sooner)
     expect(tab.status).to_have_text(
@@ -103,9 +103,9 @@ def test_a_closed_desktop_is_nobodys_until_it_is_opened_again(
     take: Locator = holder.button("Take control")
     expect(take).to_be_disabled()
     expect(take).to_have_accessible_description(closed.removesuffix(" You are watching."))
-    expect(holder.button("Open again")).to_be_hidden()
+    expect(holder.button("Open to control again")).to_be_hidden()
 
-    admin.button("Open again").click()
+    admin.button("Open to control again").click()
     expect(observer.status).to_have_text("You are watching. Nobody has control.")
     holder.take_control()
 

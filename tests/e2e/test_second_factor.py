@@ -70,7 +70,7 @@ def test_enrolling_while_signing_in_and_coming_again_with_a_code(
     expect(page.get_by_role("alert")).to_contain_text("This code is wrong")
     assert_shuts_nobody_out(page)
     give_code(page, codes[0], "Go on")
-    expect(page.get_by_role("heading", name="Workspaces")).to_be_visible()
+    expect(page.get_by_role("heading", name="Desktops")).to_be_visible()
 
 
 def test_who_is_signed_out_comes_back_with_a_code_and_the_page_goes_on(

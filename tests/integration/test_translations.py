@@ -15,7 +15,7 @@ from django.test import Client, override_settings
 from tests.support.processes import ROOT, program
 
 WORDS = {
-    "django": {"Sign in": "Anmelden", "Workspaces": "Rechner"},
+    "django": {"Sign in": "Anmelden", "Desktops": "Rechner"},
     "djangojs": {"You have control.": "Du steuerst."},
 }
 HEADER = 'msgid ""\nmsgstr "Content-Type: text/plain; charset=UTF-8\\n"\n\n'

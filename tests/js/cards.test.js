@@ -35,7 +35,7 @@ test("since when, whether they are there, and who asks", () => {
   const help = { by: "robot", reason: "captcha", at };
   assert.equal(factsOf(controlOf(null, { agent: "robot", help })), "robot asks for you: “captcha”");
   const parked = { by: "Anna", reason: "expired", at };
-  assert.equal(factsOf(controlOf(null, { agent: "robot", parked })), "parked: Anna went without handing back");
+  assert.equal(factsOf(controlOf(null, { agent: "robot", parked })), "Anna’s control ended without handing back");
 });
 
 test("how many watch what", () => {

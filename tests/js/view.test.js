@@ -95,7 +95,7 @@ test("a refused take is told in words, never in the server's", () => {
 for (const [what, status, code, sentence] of /** @type {[string, number, string, string][]} */ ([
   ["take", 409, "held", "Could not take control: somebody else has it now."],
   ["take", 409, "held_elsewhere", "Could not take control: you have it in another tab."],
-  ["take", 409, "closed", "Could not take control: the desktop is closed to it."],
+  ["take", 409, "closed", "Could not take control: the desktop is closed to control."],
   ["ask", 409, "not_needed", "Could not ask for control: it is free, or yours already."],
   ["ask", 429, "asked_lately", "Your last request has only just ended. Wait a moment before you ask again."],
   ["answer", 409, "not_asked", "Could not answer the request: it is not open any more."],
@@ -222,7 +222,7 @@ for (const [sentence, view] of /** @type {[string, PageView][]} */ ([
     holding({ requests: [{ ...OLIVES, granted_at: IN_8_S }] }, { serverNow: NOW + 60_000 }),
   ],
   ["Control ends in 20 s for lack of input.", ending("idle")],
-  ["Control ends in 20 s because it has lasted as long as this workspace allows.", ending("max_hold")],
+  ["Control ends in 20 s because it has lasted as long as this desktop allows.", ending("max_hold")],
   ["", ending("idle", "2026-03-01T14:01:00Z")],
   ["Olive asks for control. Control ends in 8 s for lack of input.", holding({ requests: [OLIVES], ends: { reason: "idle", at: IN_8_S } })],
   ["Anna is away. Control comes to you in 8 s.", page({ lease: { control: ANNAS, request: { ...OWN, granted_at: IN_8_S } } })],
@@ -317,9 +317,9 @@ test("where watching is not permitted any more, there is nothing to press", () =
 });
 
 test("the delay is told while the picture is live", () => {
-  assert.equal(delayOf(page({ display: { delay: 23.6 } })), "Delay 24 ms");
-  assert.equal(delayOf(page({ display: { delay: 0 } })), "Delay 1 ms");
-  assert.equal(delayOf(page({ display: { delay: 1940 } })), "Delay 1.9 s");
+  assert.equal(delayOf(page({ display: { delay: 23.6 } })), "Round trip 24 ms");
+  assert.equal(delayOf(page({ display: { delay: 0 } })), "Round trip 1 ms");
+  assert.equal(delayOf(page({ display: { delay: 1940 } })), "Round trip 1.9 s");
   assert.equal(delayOf(page()), "");
   assert.equal(delayOf(page({ display: { delay: 24, state: "reconnecting" } })), "");
 });
