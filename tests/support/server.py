@@ -133,9 +133,8 @@ class LiveServer:
 
     def start(self, kind: str = "uvicorn") -> Self:
         """Serve; returns when it answers. After ``stop`` or ``kill``, on the same port."""
-        if kind == "daphne":  # makes its event loop when it is imported: nothing to be shared
-            return self.start_as_typed(kind)
-        return self._started(commands.start(self._serve(), self._env, self._log_file))
+        argv = self._serve("--server", kind)
+        return self._started(commands.start(argv, self._env, self._log_file))
 
     def start_as_typed(self, kind: str = "uvicorn", *options: str) -> Self:
         """Do so in a process with its own command line, memory and imports, as people do.
