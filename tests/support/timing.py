@@ -10,7 +10,8 @@ from typing import TypeVar
 
 FACTOR = float(os.environ.get("TESTS_TIME_FACTOR", "1"))
 MARGIN = 10
-POLL_SECONDS = 0.01
+POLL_SECONDS = 0.01  # between two looks at first; later, a tenth of what has been waited
+SLOW_POLL_SECONDS = 0.1  # at most: each look costs, and most waits end soon
 
 T = TypeVar("T")
 What = str | Callable[[], str]  # what is waited for; a function says it as it stands at the end
@@ -37,22 +38,28 @@ def wait_until(condition: Callable[[], T], what: What, expected: float = 1) -> T
     For facts that can only be looked at (a file, a picture, another process); what announces
     itself is awaited instead.
     """
-    deadline = time.monotonic() + limit(expected)
+    began = time.monotonic()
     while not (value := condition()):
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > limit(expected):
             raise AssertionError(_too_late(what, expected, value))
-        time.sleep(POLL_SECONDS)
+        time.sleep(_pause(waited))
     return value
 
 
 async def await_until(condition: Callable[[], T], what: What, expected: float = 1) -> T:
     """Do the same without blocking the event loop."""
-    deadline = time.monotonic() + limit(expected)
+    began = time.monotonic()
     while not (value := condition()):
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > limit(expected):
             raise AssertionError(_too_late(what, expected, value))
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(_pause(waited))
     return value
+
+
+def _pause(waited: float) -> float:
+    return min(max(POLL_SECONDS, waited / 10), SLOW_POLL_SECONDS)
 
 
 def _too_late(what: What, expected: float, value: object) -> str:
