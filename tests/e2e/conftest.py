@@ -5,6 +5,9 @@ Playwright's loop runs in the main thread, where Django would refuse to touch th
 
 from __future__ import annotations
 
+import os
+import secrets
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,13 +15,35 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from tests.e2e.rig import CHROMIUM_OPTIONS, Person
-from tests.support.databases import Database, Databases
+from tests.support.databases import Database, Databases, alone
 from tests.support.desktop import LiveDesktop
+from tests.support.plugin import DIRECTORY_VARIABLE
 from tests.support.processes import program
 from tests.support.server import LiveServer
 from tests.support.tcp_proxy import TcpProxy
 
+HERE = Path(__file__).parent
 SLUGS = {"tcp": "desk-1", "websockify": "desk-2"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put a test that mostly waits before each share of the others.
+
+    So the processor has work while one waits, and none is begun last, when nothing else is left.
+    """
+    places = [place for place, item in enumerate(items) if item.path.parent == HERE]
+    for place, item in zip(places, _spread([items[each] for each in places]), strict=True):
+        items[place] = item
+
+
+def _spread(items: list[pytest.Item]) -> Iterator[pytest.Item]:
+    waiting = [item for item in items if item.get_closest_marker("waits")]
+    busy = [item for item in items if item not in waiting]
+    for number, item in enumerate(waiting):
+        yield item
+        yield from busy[number :: len(waiting)]
+    if not waiting:
+        yield from busy
 
 
 @pytest.fixture(scope="session")
@@ -34,12 +59,26 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def static_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Static files as in production: collected once, with hashed names."""
-    directory = tmp_path_factory.mktemp("collected")
-    server = LiveServer(directory, "sqlite:///unused")
-    server.manage("collectstatic", "--noinput", "--verbosity", "0")
-    return directory / "static"
+def static_root() -> Path:
+    """Static files as in production: collected once for all workers, with hashed names."""
+    of_the_run = Path(os.environ[DIRECTORY_VARIABLE])
+    collected = of_the_run / "collected"
+    with alone(of_the_run):
+        if not collected.exists():
+            half = of_the_run / "half_collected"
+            server = LiveServer(of_the_run, "sqlite:///unused", STATIC_ROOT=half)
+            server.manage("collectstatic", "--noinput", "--verbosity", "0")
+            half.rename(collected)
+    return collected
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """The test's directory by a short name, for it is typed on desktops key by key."""
+    name = Path(tempfile.gettempdir()) / secrets.token_hex(3)
+    name.symlink_to(tmp_path)
+    yield name
+    name.unlink()
 
 
 StartServer = Callable[..., LiveServer]

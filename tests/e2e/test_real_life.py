@@ -172,6 +172,7 @@ def sleeper(browser: Browser) -> Iterator[Sleeper]:
     sleeper.browser.close()
 
 
+@pytest.mark.waits("a page takes ten seconds without a tick for a sleep")
 @pytest.mark.parametrize("is_dead", [False, True], ids=["stream lives", "stream is dead"])
 def test_after_a_sleep_control_is_renewed_first_and_only_then_a_dead_stream_is_dialled(
     is_dead: bool,
@@ -193,12 +194,13 @@ def test_after_a_sleep_control_is_renewed_first_and_only_then_a_dead_stream_is_d
     calls = note_calls(tab.page)
     sleeper.sleep()
     try:
-        calls.clear()
         asleep_since = time.monotonic()
         expect(watcher.status).to_have_text("You are watching. Nobody has control.")
         if is_dead:
             wait_until(lambda: "closed: 4413" in server.log, "the stream is given up")
         wait_until(lambda: time.monotonic() - asleep_since > SLEEP_SECONDS, "the night is over", 2)
+        tab.page.wait_for_timeout(0)  # what it had called before is told by now
+        calls.clear()
     finally:
         sleeper.wake()
 
@@ -216,6 +218,7 @@ def test_after_a_sleep_control_is_renewed_first_and_only_then_a_dead_stream_is_d
     forgive_broken_links(someone)
 
 
+@pytest.mark.waits("the same; then Chromium tries each kept connection for ten")
 def test_after_a_sleep_a_link_that_is_dead_without_an_end_is_given_up_and_dialled_again(
     sleeper: Sleeper,
     start_server: StartServer,
@@ -268,6 +271,7 @@ def in_control_where_it_can_be_hidden(
     return tab
 
 
+@pytest.mark.waits("five leases pass, each as long as slow timers need to renew it in time")
 def test_a_hidden_tab_with_slow_timers_keeps_control_beyond_its_lease(
     sleeper: Sleeper,
     start_server: StartServer,
@@ -304,6 +308,7 @@ def test_a_hidden_tab_with_slow_timers_keeps_control_beyond_its_lease(
     wait_until(file_appears(tmp_path / "typed"), "the file is typed into being")
 
 
+@pytest.mark.waits("twice, ten seconds out of sight are an absence")
 def test_who_comes_back_reads_in_one_line_what_has_happened(
     sleeper: Sleeper, start_server: StartServer, behind_proxy: BehindProxy, person: MakePerson
 ) -> None:

@@ -93,6 +93,7 @@ def test_an_expired_token_is_never_what_is_dialled(
     forgive_broken_links(someone)
 
 
+@pytest.mark.waits("five leases of three seconds; of shorter ones a busy machine misses a renewal")
 def test_control_outlives_five_leases_on_the_same_socket(
     start_server: StartServer, person: MakePerson, tmp_path: Path
 ) -> None:
@@ -166,6 +167,7 @@ def test_a_server_that_is_killed_and_started_again_is_found_again(
     forgive_broken_links(someone)
 
 
+@pytest.mark.waits("the times of production: a page gives up a silent link after half a minute")
 def test_a_link_that_goes_silent_is_noticed_at_both_ends(
     start_server: StartServer, behind_proxy: BehindProxy, person: MakePerson, desktop: LiveDesktop
 ) -> None:

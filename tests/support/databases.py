@@ -71,7 +71,10 @@ class Databases:
 
     def _on_postgres(self) -> Database:
         self._postgres.wait_until_ready()
-        with self._alone(), psycopg.connect(self._postgres.url(), autocommit=True) as connection:
+        with (
+            alone(self._directory),
+            psycopg.connect(self._postgres.url(), autocommit=True) as connection,
+        ):
             if not _exists(connection, _TEMPLATE):
                 connection.execute("DROP DATABASE IF EXISTS half_migrated")
                 connection.execute("CREATE DATABASE half_migrated")
@@ -90,7 +93,7 @@ class Databases:
 
     def _on_sqlite(self) -> Database:
         template = self._directory / "template.db"
-        with self._alone():
+        with alone(self._directory):
             if not template.exists():
                 half = self._directory / "half_migrated.db"
                 half.unlink(missing_ok=True)
@@ -103,12 +106,13 @@ class Databases:
         shutil.copyfile(template, copy)
         return Database("sqlite", f"sqlite:///{copy}")
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """One process of the run at a time: the template is made once."""
-        with (self._directory / "lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """One process of the run at a time: what all of them use, and is kept here, is made once."""
+    with (directory / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _exists(connection: psycopg.Connection[Any], name: str) -> bool:
