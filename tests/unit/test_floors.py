@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -81,8 +82,13 @@ def name_of(path: Path) -> str:
 SOURCES = {name_of(path): path for path in DIRECTORY.rglob("*.py") if name_of(path)}
 
 
-def imports_of(module: str) -> Iterator[str]:
-    """Yield the full name of everything that a module imports, wherever in its text."""
+@cache
+def imports_of(module: str) -> tuple[str, ...]:
+    """Return the full name of everything that a module imports, wherever in its text."""
+    return tuple(_imports_of(module))
+
+
+def _imports_of(module: str) -> Iterator[str]:
     tree = ast.parse(SOURCES[module].read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -110,6 +116,7 @@ def ours(imported: str) -> str | None:
     return next((name for name in candidates if name in SOURCES), None)
 
 
+@cache
 def neighbours(module: str) -> set[str]:
     return {name for name in map(ours, imports_of(module)) if name and name != module}
 
