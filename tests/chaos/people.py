@@ -22,6 +22,7 @@ from websockets.exceptions import WebSocketException
 from websockets.typing import Subprotocol
 
 from tests.support.rfb import REQUEST, SHIFT, key, pointer
+from tests.support.trust import trusted
 from tests.support.vnc_server import FakeVnc
 
 SLUG = "desk"
@@ -73,6 +74,7 @@ class Person(ABC):
                 cookies=self._cookies,
                 headers={"X-CSRFToken": CSRF},
                 timeout=TURN_SECONDS,
+                verify=trusted(),
             ) as server,
         ):
             await self._turn(server)

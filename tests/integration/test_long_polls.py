@@ -16,6 +16,7 @@ from tests.support.databases import Databases
 from tests.support.server import LiveServer
 from tests.support.stream_client import ApiClient
 from tests.support.timing import limit, wait_until
+from tests.support.trust import trusted
 
 CONTROL = "/api/workspaces/desk/display/control"
 LEASE_SECONDS = 3
@@ -48,22 +49,29 @@ def operator(server: LiveServer) -> Iterator[ApiClient]:
         client.release("desk")
 
 
-@pytest.fixture
-def robot() -> str:
-    """The name of a token."""
-    return f"robot-{time.monotonic_ns()}"
+@pytest.fixture(scope="module")
+def robot(server: LiveServer) -> str:
+    """The token of a program that may control all workspaces."""
+    return add_token(server, "robot")
 
 
 @pytest.fixture
 def agent(server: LiveServer, robot: str) -> Iterator[httpx.Client]:
-    """A program that may control all workspaces."""
-    text = server.manage("add_token", robot, "--scope", "control", "--all-workspaces")
-    headers = {"Authorization": f"Bearer {text.strip()}"}
-    limits = httpx.Limits(max_connections=2 * WAITERS)
-    with httpx.Client(
-        base_url=server.url, headers=headers, timeout=limit(6), limits=limits
-    ) as client:
+    """That program."""
+    with calling(server, robot) as client:
         yield client
+
+
+def add_token(server: LiveServer, name: str) -> str:
+    return server.manage("add_token", name, "--scope", "control", "--all-workspaces").strip()
+
+
+def calling(server: LiveServer, token: str) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {token}"}
+    limits = httpx.Limits(max_connections=2 * WAITERS)
+    return httpx.Client(
+        base_url=server.url, headers=headers, timeout=limit(6), limits=limits, verify=trusted()
+    )
 
 
 @pytest.fixture
@@ -127,18 +135,15 @@ def test_that_time_alone_ends_control_is_told_as_well(
 
 
 def test_an_access_that_ends_meanwhile_is_answered_as_such(
-    agent: httpx.Client,
-    robot: str,
-    operator: ApiClient,
-    server: LiveServer,
-    aside: ThreadPoolExecutor,
+    operator: ApiClient, server: LiveServer, aside: ThreadPoolExecutor
 ) -> None:
-    query = {"wait": 30, **known(agent)}
-    waiting = aside.submit(agent.get, CONTROL, params=query)
-    assert is_waiting(waiting)
-    server.manage("revoke_token", robot)
-    operator.acquire("desk")
-    assert waiting.result(timeout=limit(1)).status_code == 401
+    with calling(server, add_token(server, "short-lived")) as agent:
+        query = {"wait": 30, **known(agent)}
+        waiting = aside.submit(agent.get, CONTROL, params=query)
+        assert is_waiting(waiting)
+        server.manage("revoke_token", "short-lived")
+        operator.acquire("desk")
+        assert waiting.result(timeout=limit(1)).status_code == 401
 
 
 @pytest.mark.parametrize("query", [{"wait": 61}, {"wait": -1}, {"wait": "x"}, {"epoch": "x"}])

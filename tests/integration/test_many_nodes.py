@@ -24,6 +24,7 @@ from tests.support.rfb import key
 from tests.support.services import Redis
 from tests.support.stream_client import CLIENT_ID, ApiClient, StreamClient
 from tests.support.timing import limit, wait_until
+from tests.support.trust import trusted
 from tests.support.vnc_server import FakeVnc
 
 CONTROL = "/api/workspaces/desk/display/control"
@@ -201,9 +202,7 @@ def test_no_log_of_the_proxy_holds_a_token(cluster: Cluster, operator: ApiClient
 # --- Who is believed ------------------------------------------------------------------------------
 def client_at(address: str, base_url: str, headers: dict[str, str]) -> httpx.Client:
     """Return a client that calls from this address."""
-    transport = httpx.HTTPTransport(
-        local_address=address, verify=httpx.create_ssl_context(), retries=0
-    )
+    transport = httpx.HTTPTransport(local_address=address, verify=trusted(), retries=0)
     return httpx.Client(base_url=base_url, headers=headers, transport=transport, timeout=limit(1))
 
 

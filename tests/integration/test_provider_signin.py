@@ -27,7 +27,8 @@ from tests.support.authenticator import code_of, recovery_codes_in, secret_in
 from tests.support.databases import Database, Databases
 from tests.support.openid import CLIENT_SECRET, KID, Claims, Provider, by_hand, new_key
 from tests.support.server import LiveServer
-from tests.support.timing import wait_until
+from tests.support.timing import limit, wait_until
+from tests.support.trust import trusted
 
 BEGIN, CALLBACK = "/accounts/oidc/", "/accounts/oidc/callback/"
 CONTROL = "/api/workspaces/desk/display/control"
@@ -92,8 +93,8 @@ class Browser:
     """Somebody's browser, at an address of its own: from one, not all tests may begin a sign-in."""
 
     def __init__(self, server: LiveServer) -> None:
-        transport = httpx.HTTPTransport(local_address=next(_ADDRESSES))
-        self.client = httpx.Client(transport=transport, base_url=server.url)
+        transport = httpx.HTTPTransport(local_address=next(_ADDRESSES), verify=trusted())
+        self.client = httpx.Client(transport=transport, base_url=server.url, timeout=limit(1))
 
     def begin(self, after: str = "/workspaces/desk/", **headers: str) -> httpx.Response:
         """Follow the link on the page."""

@@ -12,6 +12,8 @@ import pytest
 
 from tests.support.databases import Database, Databases
 from tests.support.server import LiveServer
+from tests.support.timing import limit
+from tests.support.trust import trusted
 
 PROXY, ELSEWHERE = "127.0.0.2", "127.0.0.3"
 USER, GROUPS = "X-Remote-User", "X-Remote-Groups"
@@ -67,8 +69,9 @@ class Browser:
     said: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        transport = httpx.HTTPTransport(local_address=self.via)
-        self.client = httpx.Client(transport=transport, base_url=self.server.url)
+        transport = httpx.HTTPTransport(local_address=self.via, verify=trusted())
+        base = self.server.url
+        self.client = httpx.Client(transport=transport, base_url=base, timeout=limit(1))
 
     def get(self, path: str = "/", **headers: str) -> httpx.Response:
         """Ask for a page, with what the proxy says."""

@@ -19,6 +19,7 @@ from tests.support.processes import Process, program
 from tests.support.server import LiveServer
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.timing import limit, wait_until
+from tests.support.trust import trusted
 from tests.support.vnc_server import FakeVnc
 from tests.support.xvnc import Xvnc
 
@@ -65,7 +66,8 @@ def server(
 
 def screenshot(server: LiveServer, slug: str, query: str = "") -> httpx.Response:
     url = f"{server.url}/api/workspaces/{slug}/desktop/screenshot{query}"
-    return httpx.get(url, cookies={"sessionid": "session-of-observer"}, timeout=limit(3))
+    cookies = {"sessionid": "session-of-observer"}
+    return httpx.get(url, cookies=cookies, timeout=limit(3), verify=trusted())
 
 
 def image(answer: httpx.Response) -> Image.Image:

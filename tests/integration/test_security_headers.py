@@ -16,6 +16,8 @@ from controlplane.ratelimits import parse_rate
 from tests.integration.people import Browser
 from tests.support.databases import Databases
 from tests.support.server import LiveServer
+from tests.support.timing import limit
+from tests.support.trust import trusted
 
 PLATFORM = "https://platform.example"
 HOST = "desks.example.org"
@@ -107,7 +109,8 @@ class Site:
         headers = {"Host": kind.host, "X-Forwarded-Proto": self.scheme}
         if kind.user:
             headers["Cookie"] = f"sessionid=session-of-{kind.user}"
-        return httpx.request(kind.method, f"{self._base}{kind.path}", headers=headers)
+        url = f"{self._base}{kind.path}"
+        return httpx.request(kind.method, url, headers=headers, timeout=limit(1), verify=trusted())
 
 
 @pytest.fixture(scope="module", params=["http", "https"])
@@ -170,6 +173,7 @@ def test_the_cookie_of_a_login_is_not_for_scripts(site: Site) -> None:
             "X-Forwarded-Proto": site.scheme,
             "Referer": f"{site.scheme}://{HOST}/",
         },
+        timeout=limit(1),
     )
     [session] = [
         each for each in answer.headers.get_list("Set-Cookie") if each.startswith("sessionid=")

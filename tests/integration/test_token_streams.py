@@ -17,6 +17,7 @@ from tests.support.rfb import key
 from tests.support.server import LiveServer
 from tests.support.stream_client import CLIENT_ID, Answer, ApiClient, StreamClient
 from tests.support.timing import limit
+from tests.support.trust import trusted
 from tests.support.vnc_server import FakeVnc
 
 PROCESS = "agent-process-1"
@@ -78,7 +79,9 @@ class Program:
         headers = {"Authorization": f"Bearer {self.text}"}
         url = f"{self.base}/api/workspaces/desk/display/{path}"
         json = {"client_id": PROCESS, **body}
-        return Answer(httpx.post(url, headers=headers, json=json, timeout=limit(1)))
+        return Answer(
+            httpx.post(url, headers=headers, json=json, timeout=limit(1), verify=trusted())
+        )
 
     def open(self) -> StreamClient:
         """Open a stream."""
@@ -92,12 +95,31 @@ class Program:
         return stream.in_control()
 
 
+@pytest.fixture(scope="module")
+def programs(server: LiveServer) -> Iterator[Program]:
+    """Return one after the other, made by the dozen: each command takes as long as a test."""
+    return _programs(server)
+
+
+def _programs(server: LiveServer) -> Iterator[Program]:
+    while True:
+        names = [f"Builder {next(_numbers)}" for _ in range(12)]
+        made = run(
+            server,
+            "from controlplane import apitokens\n"
+            "from controlplane.models import Workspace\n"
+            "desk = Workspace.objects.get(slug='desk')\n"
+            f"for name in {names}:\n"
+            "    print(apitokens.create(name, ['control'], workspaces=[desk])[1])",
+        )
+        texts = made.split()[-len(names) :]
+        yield from (Program(server.url, *each) for each in zip(names, texts, strict=True))
+
+
 @pytest.fixture
-def program(server: LiveServer) -> Program:
-    """One that may control ``desk`` alone."""
-    name = f"Builder {next(_numbers)}"
-    text = server.manage("add_token", name, "--scope", "control", "--workspace", "desk").strip()
-    return Program(server.url, name, text)
+def program(programs: Iterator[Program]) -> Program:
+    """One that may control ``desk`` alone, with a token that no other test ends."""
+    return next(programs)
 
 
 def control_of(admin: ApiClient) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.timing import limit
+from tests.support.trust import trusted
 
 
 @dataclass(frozen=True)
@@ -39,4 +40,5 @@ class Scrape:
 def ask(url: str, token: str = "", **headers: str) -> httpx.Response:
     """Ask for metrics, over a connection of its own."""
     shown = {"Authorization": f"Bearer {token}"} if token else {}
-    return httpx.get(f"{url}/metrics", headers=shown | headers, timeout=limit(1))
+    headers = shown | headers
+    return httpx.get(f"{url}/metrics", headers=headers, timeout=limit(1), verify=trusted())

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from tests.support.timing import limit
+from tests.support.trust import trusted
 
 
 class Secrets:
@@ -73,6 +74,7 @@ class Caller:
             timeout=limit(1),
             headers=headers,
             event_hooks={"response": [self._keep]},
+            verify=trusted(),
         )
         self._errors = errors
 

@@ -17,6 +17,7 @@ from websockets.typing import Origin, Subprotocol
 
 from tests.support.event_stream import EventStream
 from tests.support.timing import limit
+from tests.support.trust import trusted
 
 V1 = "desktopctl.v1"
 CLIENT_ID = "tab-0123456789"
@@ -33,7 +34,7 @@ class ApiClient:
 
     def __init__(self, base: str, name: str) -> None:
         self.base = base
-        self._http = httpx.Client(base_url=base, timeout=limit(1))
+        self._http = httpx.Client(base_url=base, timeout=limit(1), verify=trusted())
         for cookie, value in {"sessionid": f"session-of-{name}", "csrftoken": CSRF}.items():
             # Of the server's own place, or there are two once it sets them.
             self._http.cookies.set(cookie, value, domain=_cookie_domain(base))
