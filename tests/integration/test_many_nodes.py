@@ -21,6 +21,7 @@ from tests.support.event_stream import EventStream
 from tests.support.pages import Page, open_pages, stop_under
 from tests.support.reverse_proxies import Caddy, Nginx, ReverseProxy
 from tests.support.rfb import key
+from tests.support.server import LiveServer
 from tests.support.services import Redis
 from tests.support.stream_client import CLIENT_ID, ApiClient, StreamClient
 from tests.support.timing import limit, wait_until
@@ -60,6 +61,7 @@ def cluster(
         redis,
         request.param,
         {"desk": fake.url},
+        start=LiveServer.start,
         DISPLAY_MAX_STREAMS_PER_USER=2 * PAGES,
         DISPLAY_MAX_STREAMS_PER_WORKSPACE=2 * PAGES,
     ) as cluster:
@@ -286,6 +288,7 @@ def hasty(tmp_path: Path, databases: Databases, redis: Redis, fake: FakeVnc) -> 
         Nginx,
         {"desk": fake.url},
         nodes=1,
+        start=LiveServer.start,
         changes={"proxy_read_timeout 120s;": "proxy_read_timeout 5s;"},
         DISPLAY_PING_SECONDS=2,
     ) as cluster:

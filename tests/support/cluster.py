@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ def running(
     upstreams: dict[str, str],
     *,
     nodes: int = 2,
+    start: Callable[[LiveServer], object] = LiveServer.start_as_typed,
     changes: dict[str, str] | None = None,
     **env: object,
 ) -> Iterator[Cluster]:
@@ -54,7 +55,7 @@ def running(
         servers[0].populate(upstreams, directory / "password")
         for server in servers:
             stack.callback(server.stop)
-            server.start_as_typed()
+            start(server)
         stack.callback(proxy.stop)
         proxy.start()
         yield Cluster(proxy, servers, database)
