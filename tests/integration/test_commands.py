@@ -25,6 +25,7 @@ from django.db.migrations.executor import MigrationExecutor
 from controlplane import conf, leases, readiness
 from controlplane.exceptions import CredentialsRefused, UpstreamError, UpstreamTimeout
 from controlplane.management.commands import check_displays, serve
+from controlplane.management.commands._websocket import WebSocket
 from controlplane.models import Role, Workspace, WorkspaceGrant
 from tests.integration.people import (
     UPSTREAM,
@@ -416,7 +417,7 @@ def test_uvicorn_runs_as_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     with serve.listen("127.0.0.1", 0) as listener:
         serve._run_uvicorn(listener, 1)
     assert used["sockets"] == [listener]
-    assert (used["ws"], used["ws_per_message_deflate"]) == ("websockets-sansio", False)
+    assert (used["ws"], used["ws_per_message_deflate"]) == (WebSocket, False)
     assert (used["proxy_headers"], used["log_config"], used["lifespan"]) == (False, None, "off")
     assert used["ws_ping_interval"] == 20
 

@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred
 
 from controlplane import feed, longpoll, metrics
 from controlplane.management.commands import _starting, _uvicorn
+from controlplane.management.commands._websocket import WebSocket
 from controlplane.streams import open_streams
 
 APPLICATION = "desktopctl.asgi:application"
@@ -104,7 +105,7 @@ def _run_uvicorn(listener: socket.socket, workers: int) -> None:
         port=port,
         workers=workers,
         loop="uvloop",
-        ws="websockets-sansio",  # backpressure, close reasons (docs/decisions.md)
+        ws=WebSocket,  # of websockets-sansio: backpressure, close reasons (docs/decisions.md)
         ws_max_size=MAX_FRAME_BYTES,
         ws_per_message_deflate=False,  # pictures are compressed already
         ws_ping_interval=PING_SECONDS,
