@@ -36,6 +36,7 @@ class DisplayConsumer(AsyncConsumer):
             return
         running = Stream(socket, admission).run(admission)
         del admission  # a stream lives for hours: it keeps none of the rows that let it in
+        _forget_request(scope)
         await running
 
     async def _admit(self, scope: Any, socket: DisplaySocket) -> Admission | None:
@@ -53,3 +54,10 @@ class DisplayConsumer(AsyncConsumer):
         metrics.stream_ends.labels(int(ending[0])).inc()
         await socket.close(*ending)
         return None
+
+
+def _forget_request(scope: Any) -> None:
+    """Let go of cookies, token and the like: all who have passed the scope on hold these lists."""
+    for name in ("headers", "subprotocols"):
+        if isinstance(scope.get(name), list):  # as with uvicorn and Daphne; ASGI does not say so
+            scope[name].clear()
