@@ -110,14 +110,14 @@ class Feed:
         self._lock = threading.Lock()  # requests are let in by threads of their own
         self._listeners: set[Listener] = set()
         self._reader = Reader()
-        self._poll = Poll("feed", self._look, self._take_in, SHORTEST_PAUSE_SECONDS)
-        self._access_checked = -float("inf")
-        self._blindness = Outage(
+        blindness = Outage(
             logger,
             begins="event streams stand still: %s",
             ends="event streams go on",
             level=logging.ERROR,
         )
+        self._poll = Poll("feed", self._look, self._take_in, SHORTEST_PAUSE_SECONDS, blindness)
+        self._access_checked = -float("inf")
         self._is_closed = False
 
     def admit(self, caller: Caller, resume_after: int | None = None) -> Listener:
@@ -191,16 +191,14 @@ class Feed:
         checks_access = started - self._access_checked >= ACCESS_SECONDS
         if checks_access:
             self._access_checked = started  # a notice that comes meanwhile asks again
+        listeners = list(self._listeners)
         try:
-            listeners = list(self._listeners)
             outcomes = await self._poll.threads.run(self._reader.look, listeners, checks_access)
-        except Exception as error:  # the database, or a bug: neither may end the feed
+        except Exception as error:
             self._access_checked = -float("inf")
             if not isinstance(error, AnyDatabaseError):
                 self._reader = Reader()  # it may have stopped half-way: everybody is told anew
-            self._blindness.note(error)
-            return
-        self._blindness.note(None)
+            raise
         for listener in listeners:
             outcome = outcomes[listener]
             listener.put(outcome.messages)

@@ -13,7 +13,6 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from django.conf import settings
-from django.db import Error as AnyDatabaseError
 from django.db.models.functions import Now
 
 from controlplane import leasestate, metrics
@@ -66,13 +65,13 @@ class Waiting:
 
     def __init__(self) -> None:
         self._waiters: set[_Waiter] = set()
-        self._poll = Poll("waiting", self._look, self._take_in, SHORTEST_PAUSE_SECONDS)
-        self._blindness = Outage(
+        blindness = Outage(
             logger,
             begins="nobody who waits for control is answered: %s",
             ends="who waits for control is answered again",
             level=logging.ERROR,
         )
+        self._poll = Poll("waiting", self._look, self._take_in, SHORTEST_PAUSE_SECONDS, blindness)
         self._is_closed = False
 
     async def until_changed(self, workspace_id: int, mark: Mark, seconds: float) -> None:
@@ -113,12 +112,7 @@ class Waiting:
     async def _look(self) -> None:
         waiters = list(self._waiters)
         ids = sorted({waiter.workspace_id for waiter in waiters})
-        try:
-            marks = await self._poll.threads.run(read_marks, ids)
-        except AnyDatabaseError as error:
-            self._blindness.note(error)
-            return
-        self._blindness.note(None)
+        marks = await self._poll.threads.run(read_marks, ids)
         for waiter in waiters:
             if marks.get(waiter.workspace_id) != waiter.mark:
                 waiter.is_over.set()

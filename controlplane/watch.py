@@ -176,7 +176,7 @@ class Watch:
                     await self._wake.wait()
 
     async def _pass(self, looked_at: set[Watched], checks_access: bool) -> None:
-        streams = {stream.question(): stream for stream in looked_at}
+        streams = _questions(looked_at)
         self._due -= looked_at
         started = time.monotonic()
         try:
@@ -224,6 +224,16 @@ class Watch:
     def _is_access_due(self) -> bool:
         asked, self._checks_access = self._checks_access, False
         return asked or time.monotonic() - self._access_checked >= ACCESS_SECONDS
+
+
+def _questions(streams: set[Watched]) -> dict[Question, Watched]:
+    asked = {}
+    for stream in streams:
+        try:
+            asked[stream.question()] = stream
+        except Exception:  # as below: its own gate shuts at the fence
+            logger.exception("a stream of workspace %s failed to ask", stream.workspace_id)
+    return asked
 
 
 def _answer(stream: Watched, verdict: Verdict, started: float) -> None:

@@ -774,3 +774,18 @@ async def test_a_stream_that_fails_to_take_its_answer_does_not_take_the_watch_fr
     await await_until(lambda: len(healthy.answers) > 3, "answers go on")
     assert broken.answers
     assert "failed to take its answer" in caplog.text
+
+
+async def test_a_stream_that_fails_to_ask_does_not_take_the_watch_from_others(
+    the_watch: Watch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(FakeStream):
+        def question(self) -> Question:
+            raise ZeroDivisionError
+
+    broken = Broken()
+    the_watch.join(broken)
+    healthy = await joined(the_watch)
+    await await_until(lambda: len(healthy.answers) > 3, "answers go on")
+    assert not broken.answers
+    assert "failed to ask" in caplog.text
