@@ -199,16 +199,18 @@ class Watch:
         """Have it claimed that those drive whose turn it is; aside, for claims wait for locks."""
         for question, verdict in verdicts.items():
             stream = streams[question]
-            if verdict.claims and stream not in self._claims:
+            has_left = stream not in self._streams  # while the pass was under way
+            if verdict.claims and stream not in self._claims and not has_left:
+                is_first = self._claimed.get(stream) != verdict.claims
+                self._claimed[stream] = verdict.claims
                 self._claims[stream] = background.start(
-                    self._claim_for(stream, verdict.claims), f"claim {question.stream_id}"
+                    self._claim_for(stream, verdict.claims, is_first),
+                    f"claim {question.stream_id}",
                 )
 
-    async def _claim_for(self, stream: Watched, driver: Driver) -> None:
+    async def _claim_for(self, stream: Watched, driver: Driver, is_first: bool) -> None:
         """Claim once, release the keys that a dead process has left down, and look again."""
         try:
-            is_first = self._claimed.get(stream) != driver
-            self._claimed[stream] = driver
             claim = await self._claim_threads.run(driving.claim, driver, PROCESS, is_first=is_first)
             if claim.stale:
                 await sweeping.sweep(list(claim.stale), self._claim_threads, PROCESS, driver)

@@ -17,8 +17,9 @@ from django.db import InterfaceError, OperationalError, connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from controlplane import events, handovers, leases, watch
+from controlplane import driving, events, handovers, leases, watch
 from controlplane.closecodes import CloseCode
+from controlplane.driving import Claim, Driver
 from controlplane.gate import Gate
 from controlplane.models import ControlEvent, DisplayStream, Role, Workspace, WorkspaceGrant
 from controlplane.verdicts import Cause, Question, Seen, Verdict, examine
@@ -471,6 +472,7 @@ class FakeDatabase:
 
     def __init__(self) -> None:
         self.passes: list[tuple[list[int], bool]] = []
+        self.verdict_on: Callable[[Question], Verdict] = lambda question: Verdict()
         self.failure: Exception | None = None
         self.flows = threading.Event()
         self.flows.set()
@@ -478,13 +480,13 @@ class FakeDatabase:
 
     def examine(self, questions: list[Question], checks_access: bool) -> dict[Question, Verdict]:
         self.entered += 1
-        verdict = Verdict()  # as things were when the read began
+        verdicts = {each: self.verdict_on(each) for each in questions}  # as things are now
         if not self.flows.wait(limit(1)):
             raise AssertionError("a test left the database blocked")
         if self.failure:
             raise self.failure
         self.passes.append(([each.stream_id for each in questions], checks_access))
-        return dict.fromkeys(questions, verdict)
+        return verdicts
 
 
 @pytest.fixture
@@ -789,3 +791,73 @@ async def test_a_stream_that_fails_to_ask_does_not_take_the_watch_from_others(
     await await_until(lambda: len(healthy.answers) > 3, "answers go on")
     assert not broken.answers
     assert "failed to ask" in caplog.text
+
+
+# --- Claims ---------------------------------------------------------------------------------------
+class FakeBarrier:
+    """Stands in for ``driving.claim``: it grants each claim, and remembers them."""
+
+    def __init__(self) -> None:
+        self.claims: list[tuple[Driver, bool]] = []
+
+    def claim(self, driver: Driver, process: str, *, is_first: bool) -> Claim:
+        self.claims.append((driver, is_first))
+        return Claim(is_granted=True)
+
+
+@pytest.fixture
+def barrier(monkeypatch: pytest.MonkeyPatch, database: FakeDatabase) -> FakeBarrier:
+    """From now on, every pass finds that it is for each stream to claim that it drives."""
+    fake = FakeBarrier()
+    monkeypatch.setattr(driving, "claim", fake.claim)
+    database.verdict_on = lambda question: claims(question, epoch=1)
+    return fake
+
+
+def claims(question: Question, epoch: int) -> Verdict:
+    return Verdict(claims=Driver(question.stream_id, 1, 1, THIS_TAB, epoch))
+
+
+async def test_only_the_first_claim_in_an_epoch_says_that_it_is(
+    the_watch: Watch, barrier: FakeBarrier, database: FakeDatabase
+) -> None:
+    await joined(the_watch)
+    await await_until(lambda: len(barrier.claims) > 2, "three claims")
+    assert [is_first for _, is_first in barrier.claims][:3] == [True, False, False]
+    database.verdict_on = lambda question: claims(question, epoch=2)
+    await await_until(lambda: barrier.claims[-1][0].epoch == 2, "a claim in the next epoch")
+    firsts = [is_first for driver, is_first in barrier.claims if driver.epoch == 2]
+    assert firsts[0] is True
+
+
+async def test_nothing_is_claimed_and_nothing_kept_for_a_stream_that_leaves_during_a_pass(
+    the_watch: Watch, barrier: FakeBarrier, database: FakeDatabase, settings: Any
+) -> None:
+    slow_polls(settings)
+    leaving, staying = FakeStream(), FakeStream()
+    database.flows.clear()
+    the_watch.join(leaving)
+    await await_until(lambda: database.entered, "a read under way")
+    the_watch.join(staying)
+    the_watch.leave(leaving)
+    database.flows.set()
+    the_watch.wake(staying)
+    await await_until(lambda: barrier.claims, "a claim of a later pass")
+    assert leaving not in the_watch._claimed
+    assert {driver.stream_id for driver, _ in barrier.claims} == {id(staying)}
+
+
+async def test_nothing_is_kept_for_a_stream_that_leaves_before_its_claim_has_begun(
+    the_watch: Watch, barrier: FakeBarrier
+) -> None:
+    stream = FakeStream()
+    real = stream.answer
+
+    def answer(verdict: Verdict, started: float) -> None:
+        real(verdict, started)
+        the_watch.leave(stream)
+
+    stream.answer = answer  # type: ignore[method-assign]  # right after its claim was begun
+    the_watch.join(stream)
+    await await_until(lambda: barrier.claims and not the_watch._claims, "its claim is over")
+    assert the_watch._claimed == {}
