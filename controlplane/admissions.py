@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import timedelta
+from typing import Any
 
 from django.db import Error as AnyDatabaseError
 from django.db import IntegrityError
+from django.db.models import Case, F, Q, When
 from django.db.models.functions import Now
 
 from controlplane import background, driving, tokens, verdicts
@@ -98,10 +100,15 @@ def _fail(batch: list[Waiting], error: Exception) -> None:
 def close_row(stream_id: int, code: CloseCode, input_age: float | None = None) -> None:
     """Note that a stream has ended, how, and how many seconds ago it had its last input.
 
-    Its connection to the desktop is closed: nobody has to wait for it.
+    Its connection to the desktop is closed: nobody has to wait for it. One write: a claim of its
+    own that is still under way either finds the row closed, or is undone by this.
     """
-    row = DisplayStream.objects.filter(pk=stream_id)
+    is_ours = Q(process__in=[verdicts.PROCESS, driving.SWEPT])
+    values: dict[str, Any] = {
+        "closed_at": Now(),
+        "close_code": int(code),
+        "driving_epoch": Case(When(is_ours, then=None), default=F("driving_epoch")),
+    }
     if input_age is not None:
-        row.update(last_input_at=Now() - timedelta(seconds=input_age))
-    row.filter(process__in=[verdicts.PROCESS, driving.SWEPT]).update(driving_epoch=None)
-    row.update(closed_at=Now(), close_code=int(code))
+        values["last_input_at"] = Now() - timedelta(seconds=input_age)
+    DisplayStream.objects.filter(pk=stream_id).update(**values)

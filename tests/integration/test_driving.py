@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.db.models.functions import Now
 
 from controlplane import driving, leases, sweeping
@@ -101,6 +102,25 @@ def test_a_closed_stream_cannot_drive(desk: Workspace, operator: User) -> None:
     driver = taken(desk, operator)
     DisplayStream.objects.update(closed_at=Now())
     assert driving.claim(driver, PROCESS) == Claim()
+
+
+def test_no_claim_comes_between_the_end_of_driving_and_the_end_of_the_stream(
+    first: Driver,
+) -> None:
+    is_claiming = False
+
+    def claim_after_each_write(execute: Callable[..., Any], sql: str, *more: Any) -> Any:
+        nonlocal is_claiming
+        result = execute(sql, *more)
+        if sql.startswith("UPDATE") and not is_claiming:
+            is_claiming = True
+            driving.claim(first, PROCESS)
+            is_claiming = False
+        return result
+
+    with connection.execute_wrapper(claim_after_each_write):
+        close_row(first.stream_id, CloseCode.DONE, input_age=2.0)
+    assert (row(first).closed_at is None, row(first).driving_epoch) == (False, None)
 
 
 def test_the_next_holder_waits_until_the_one_before_has_let_go(
