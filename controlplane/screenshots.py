@@ -29,6 +29,7 @@ from controlplane.exceptions import UpstreamError, UpstreamTimeout
 from controlplane.models import Workspace
 from controlplane.presenters import LeaseView
 from controlplane.rfb.framebuffer import FramebufferReader, encode_whole_picture_request
+from controlplane.wakeup import Wakeup
 
 FRESH_SECONDS = 1.0  # counted from when its taking began
 # x11vnc, asked by a connection after a while without any, often answers with what it showed last.
@@ -202,10 +203,11 @@ async def _take(workspace: Workspace, threads: DatabaseThreads) -> Picture:
     deadline = asyncio.get_running_loop().time() + seconds
     connection, found = await desktops.dial(workspace, threads)
     try:
+        sitting = _Sitting(connection, found.width, found.height)
         async with asyncio.timeout_at(deadline):
-            await _read(connection, found.width, found.height)  # perhaps an old one
+            await sitting.picture()  # perhaps an old one
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
-            pixels = await _read(connection, found.width, found.height)
+            pixels = await sitting.picture()
     except TimeoutError:
         raise UpstreamTimeout("stream", f"no whole picture within {seconds:g} s") from None
     finally:
@@ -213,37 +215,44 @@ async def _take(workspace: Workspace, threads: DatabaseThreads) -> Picture:
     return Picture(found.width, found.height, pixels)
 
 
-async def _read(connection: upstream.Upstream, width: int, height: int) -> bytearray:
-    """Ask for a whole picture, and return its pixels."""
-    reader = FramebufferReader(width, height)
-    receiver = _Receiver(reader)
-    connection.attach(receiver)
-    connection.write(encode_whole_picture_request(width, height))
-    await receiver.complete
-    return reader.pixels
+class _Sitting:
+    """One connection, and the pictures that it brings, one after the other.
 
+    All that comes is fed to the reader, and at once: what waits to be read would be too much, and
+    what is lost between two pictures may be the beginning of a message.
+    """
 
-class _Receiver:
-    """Feeds the reader at once: what waits to be read would be too much."""
+    def __init__(self, connection: upstream.Upstream, width: int, height: int) -> None:
+        self._connection = connection
+        self._reader = FramebufferReader(width, height)
+        self._request = encode_whole_picture_request(width, height)
+        self._lost: UpstreamError | None = None
+        self._arrived = Wakeup()
+        connection.attach(self)
 
-    def __init__(self, reader: FramebufferReader) -> None:
-        self.complete: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._reader = reader
+    async def picture(self) -> bytearray:
+        """Ask for a whole picture, and return its pixels, which the next one is put into."""
+        self._reader.begin_again()
+        self._connection.write(self._request)
+        while not self._reader.is_complete:
+            if self._lost:
+                raise self._lost
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self._reader.pixels
 
     def upstream_data(self, data: bytes) -> None:
-        if self.complete.done():
+        if self._lost:
             return
         try:
             self._reader.feed(data)
         except UpstreamError as error:
-            self.complete.set_exception(error)
-            return
-        if self._reader.is_complete:
-            self.complete.set_result(None)
+            self._lost = error
+        self._arrived.set()
 
     def upstream_writable(self) -> None:
         """Nothing waits to be written."""
 
     def upstream_lost(self, error: UpstreamError) -> None:
-        if not self.complete.done():
-            self.complete.set_exception(error)
+        self._lost = self._lost or error
+        self._arrived.set()

@@ -51,7 +51,7 @@ class FramebufferReader:
 
     ``pixels`` holds the rows from the top, without gaps. They are a whole picture once
     ``is_complete``: at the end of the update with which the last pixel has come. What comes after
-    that is not read.
+    that changes nothing; it is read all the same, so that ``begin_again`` knows where it is.
     """
 
     def __init__(self, width: int, height: int) -> None:
@@ -67,10 +67,15 @@ class FramebufferReader:
         self._painting: _Rectangle | None = None
         self.is_complete = False
 
+    def begin_again(self) -> None:
+        """Expect another picture of the same size, on the same connection."""
+        self._coverage = _Coverage(self._width, self._height)
+        self.is_complete = False
+
     def feed(self, data: bytes) -> None:
         """Take ``data`` in. Raises UpstreamError where a desktop may not say that."""
         rest = memoryview(data)
-        while rest and not self.is_complete:
+        while rest:
             rest = self._step(rest)
 
     def _step(self, data: memoryview) -> memoryview:
@@ -120,6 +125,10 @@ class FramebufferReader:
             raise _unasked(f"a rectangle in encoding {encoding}")
         if x + width > self._width or y + height > self._height:
             raise _unasked("a rectangle beyond its screen")
+        if self.is_complete:
+            self._rectangles -= 1
+            self._skip = width * height * BYTES_PER_PIXEL
+            return
         self._painting = _Rectangle(x, y, width, height)
         self._finish(self._painting)  # it may be empty
 

@@ -402,6 +402,18 @@ def test_a_desktop_that_accepts_and_says_nothing_is_given_up_in_time(
     wait_until(lambda: vnc.newest.ended, "the connection is closed")
 
 
+def test_a_message_that_comes_between_the_two_pictures_is_read_to_its_end(
+    watcher: Browser, vnc: FakeVnc
+) -> None:
+    text = b"\x03\0\0\0" + (8).to_bytes(4, "big") + b"\xff" * 8  # ServerCutText
+    vnc.answer = picture(BLUE)
+    with being_taken(vnc, lambda: watcher.get(PATH)) as answer:
+        vnc.send(picture(RED) + text[:10])
+        wait_until(lambda: len(vnc.newest.of_type(3)) == 2, "a second picture is asked for")
+        vnc.send(text[10:] + picture(BLUE))
+        assert colours(answer.result(limit(2))) == {BLUE}
+
+
 def test_half_a_picture_is_none(watcher: Browser, vnc: FakeVnc, settings: Any) -> None:
     settings.DISPLAY = replace(settings.DISPLAY, connect_seconds=0.3)
     vnc.answer = vnc.answer[:-1]

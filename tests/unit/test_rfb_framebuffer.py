@@ -139,8 +139,25 @@ def test_an_update_is_read_to_its_end() -> None:
     sent = update(filled(0, 0, 2, 2), filled(0, 0, 1, 1, b"last"))
     reader = read(FramebufferReader(2, 2), sent[:-1])
     assert not reader.is_complete
-    assert read(reader, sent[-1:], b"\xff").is_complete
+    assert read(reader, sent[-1:]).is_complete
     assert reader.pixels[:8] == b"lastBGR."
+
+
+@pytest.mark.parametrize("cut", range(len(update(filled(0, 0, 2, 2, b"1111"))) + 1))
+def test_what_comes_after_a_picture_changes_neither_it_nor_the_next_wherever_that_begins(
+    cut: int,
+) -> None:
+    first, unasked, last = (update(filled(0, 0, 2, 2, pixel * 4)) for pixel in (b"0", b"1", b"2"))
+    reader = read(FramebufferReader(2, 2), first, unasked[:cut])
+    assert (reader.is_complete, bytes(reader.pixels)) == (True, b"0" * 16)
+    reader.begin_again()
+    read(reader, unasked[cut:])
+    is_of_the_next = cut < len(update()) + len(Rectangle(0, 0, 2, 2, b"").raw)
+    assert reader.is_complete == is_of_the_next
+    assert bytes(reader.pixels) == (b"1" if is_of_the_next else b"0") * 16
+    reader.begin_again()
+    assert read(reader, last).is_complete
+    assert bytes(reader.pixels) == b"2" * 16
 
 
 @pytest.mark.parametrize(
