@@ -15,9 +15,10 @@ from django.utils.crypto import salted_hmac
 from controlplane import metrics, upstream
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.destinations import parse_url
-from controlplane.exceptions import CredentialsRefused, UpstreamError
+from controlplane.exceptions import CredentialsRefused, RefusedLately, UpstreamError
 from controlplane.models import SECRET_FIELDS, DisplayStatus, Workspace
 from controlplane.rfb.handshake import ServerInit
+from controlplane.trials import Trials
 from controlplane.upstream import Dialling, Target, Upstream
 
 logger = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 # VNC servers lock an address out after a few failed authentications: x11vnc's cousin Xvnc after 5.
 REFUSED_REST = timedelta(seconds=60)
 NOTE_SECONDS = 10.0
+
+_trials = Trials(REFUSED_REST.total_seconds())
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +42,16 @@ async def dial(workspace: Workspace, threads: DatabaseThreads) -> tuple[Upstream
     """Connect to the workspace's desktop and note how that went.
 
     Raises UpstreamError and its kin. Refused credentials are not tried again for 60 s, or until
-    the address or one of its secrets changes.
+    the address or one of its secrets changes; nor does this process try them for many at once.
     """
     if workspace.refused_credentials or workspace.unreadable_secrets:
         await threads.run(check_credentials, workspace)
     begun = time.monotonic()
     try:
-        connected = await upstream.dial(_target(workspace), _dialling())
+        trial = _trials.trial(_fingerprint(workspace))
+        connected = await upstream.dial(_target(workspace), _dialling(), trial)
+    except RefusedLately:
+        raise  # the desktop has not been asked: it is nothing to note
     except UpstreamError as error:
         metrics.upstream_failures.labels(error.step).inc()
         logger.warning("desktop of %s: %s", workspace.slug, error)
@@ -117,7 +123,7 @@ def check_credentials(workspace: Workspace) -> None:
         refused_at__gt=Now() - REFUSED_REST,
     ).exists()
     if is_resting:
-        raise CredentialsRefused("authentication", "authentication failed less than a minute ago")
+        raise RefusedLately
 
 
 def note(workspace: Workspace, finding: Finding) -> None:

@@ -11,6 +11,7 @@ websocket close codes, ``api.py`` to HTTP statuses.
     ├── UpstreamError          the desktop could not be reached or did not behave
     │   ├── UpstreamTimeout    ... in time
     │   └── CredentialsRefused the desktop refused our password
+    │       └── RefusedLately  ... less than a minute ago: it is not tried again yet
     ├── PostFailed             what was to be told to another server did not get there
     ├── StreamRefused          a stream may not be opened
     │   ├── TokenRefused       its token is missing, expired, spent or forged
@@ -96,6 +97,13 @@ class UpstreamTimeout(UpstreamError):
 
 class CredentialsRefused(UpstreamError):
     """The desktop refused our credentials; dialling again would only lock us out."""
+
+
+class RefusedLately(CredentialsRefused):
+    """They were refused less than a minute ago, so this time they were not tried."""
+
+    def __init__(self) -> None:
+        super().__init__("authentication", "authentication failed less than a minute ago")
 
 
 class PostFailed(ControlPlaneError):

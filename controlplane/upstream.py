@@ -12,6 +12,7 @@ import socket
 import ssl
 import threading
 from abc import ABC, abstractmethod
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -312,9 +313,15 @@ class WebsockifyUpstream(Upstream):
                 self._receiver.upstream_writable()
 
 
-async def dial(target: Target, how: Dialling) -> tuple[Upstream, ServerInit]:
+Trial = AbstractAsyncContextManager[None]
+
+
+async def dial(
+    target: Target, how: Dialling, trial: Trial | None = None
+) -> tuple[Upstream, ServerInit]:
     """Connect, authenticate, and read ServerInit: the desktop is then ready for messages.
 
+    Where the desktop asks for the password, it is tried within ``trial`` (trials.py).
     Raises UpstreamError, UpstreamTimeout or CredentialsRefused, each with the step it failed at.
     """
     upstream: Upstream | None = None
@@ -322,7 +329,7 @@ async def dial(target: Target, how: Dialling) -> tuple[Upstream, ServerInit]:
     try:
         async with asyncio.timeout(how.connect_seconds):
             upstream = await _open(target, how)
-            await _shake_hands(upstream, handshake)
+            await _shake_hands(upstream, handshake, trial or nullcontext())
     except TimeoutError:
         step = handshake.step if upstream else "connect"
         await discard(upstream)
@@ -427,16 +434,30 @@ def _tls(ca_file: Path | None) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=ca_file)
 
 
-async def _shake_hands(upstream: Upstream, handshake: UpstreamHandshake) -> None:
-    while not handshake.done:
+async def _shake_hands(upstream: Upstream, handshake: UpstreamHandshake, trial: Trial) -> None:
+    answer = await _converse(upstream, handshake, b"")
+    if handshake.is_authenticating:
+        async with trial:
+            answer = await _converse(upstream, handshake, answer)
+        await _converse(upstream, handshake, answer)
+    upstream.unread(handshake.leftover)
+
+
+async def _converse(upstream: Upstream, handshake: UpstreamHandshake, answer: bytes) -> bytes:
+    """Send ``answer`` and go on until authentication begins or ends, or all is done.
+
+    Return what is to be sent next.
+    """
+    was_authenticating = handshake.is_authenticating
+    while not handshake.done and handshake.is_authenticating == was_authenticating:
+        if answer:
+            upstream.write(answer)
         try:
             data = await upstream.read()
         except UpstreamError as error:
             raise UpstreamError(handshake.step, error.detail) from None
         answer = handshake.feed(data)
-        if answer:
-            upstream.write(answer)
-    upstream.unread(handshake.leftover)
+    return answer
 
 
 def _reason(error: Exception) -> str:

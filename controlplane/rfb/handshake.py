@@ -139,6 +139,11 @@ class UpstreamHandshake:
         return self._step
 
     @property
+    def is_authenticating(self) -> bool:
+        """Whether what is to be sent next leads to the password's being judged."""
+        return self._step == "authentication"
+
+    @property
     def server_init(self) -> ServerInit:
         """What the desktop said of itself; only once ``done``."""
         if self._server_init is None:

@@ -63,6 +63,7 @@ class FakeVnc(LoopThread):
         self.behaviour = behaviour
         self.answers_updates = False
         self.answer = bytes(4)  # an empty FramebufferUpdate
+        self.attempts = 0  # with a password
         self.connections: list[Recorded] = []
         self.order: list[tuple[int, bytes]] = []  # (connection, message), as they came
         self._writers: list[asyncio.StreamWriter] = []
@@ -175,6 +176,7 @@ class FakeVnc(LoopThread):
         await reader.readexactly(1)
         writer.write(bytes(range(16)))
         await reader.readexactly(16)
+        self.attempts += 1
         writer.write(struct.pack(">II", 1, 3) + b"bad")
         return False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import count, pairwise
 
 import pytest
@@ -83,7 +83,7 @@ def test_whatever_a_desktop_says_at_first_its_end_is_documented(
 async def _greet_badly(data: bytes, cuts: list[int], password: str) -> None:
     desktop, handshake = Desktop(), UpstreamHandshake(password or None)
     desktop.write = lambda data: None  # type: ignore[method-assign]  # no messages yet
-    hands = asyncio.create_task(upstream._shake_hands(desktop, handshake))
+    hands = asyncio.create_task(upstream._shake_hands(desktop, handshake, nullcontext()))
     for piece in cut(data, cuts):
         desktop.says(piece)
         await asyncio.sleep(0)
