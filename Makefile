@@ -1,6 +1,6 @@
 # The same commands for people and for CI. Each prepares what it needs first; see scripts/setup.
 # ARGS= is handed to pytest or to the benchmarks: make test ARGS="-k lease -x"
-.PHONY: help setup run test lint mutation bench soak chaos newcomer screenshots install
+.PHONY: help setup run test lint mutation bench soak chaos newcomer clean-machine screenshots install
 .NOTPARALLEL:
 # Python is started hundreds of times: what it has compiled, it keeps.
 unexport PYTHONDONTWRITEBYTECODE
@@ -26,6 +26,7 @@ help:
 	@echo "make soak     550 displays for 15 minutes (MINUTES= to change): what ends or grows? Writes docs/soak.md"
 	@echo "make chaos    break everything, three times each; writes docs/reliability.md"
 	@echo "make newcomer do what docs/deploy.md says, from nothing to the first takeover, on a machine that is only pretended"
+	@echo "make clean-machine do what README.md says under “Try it” on a Debian with nothing on it"
 	@echo "make install  a production server: virtualenv, noVNC, collected static files"
 
 setup:
@@ -73,6 +74,10 @@ chaos: setup
 # 8000 and 8001 have to be free, for it has the network of this machine.
 newcomer: setup
 	NEWCOMER=from-nothing $(PYTHON_TOOL) pytest tests/newcomer $(ARGS)
+
+# Debian and all else is downloaded. ARGS= is handed to its `make test`, without which all tests are run there, too.
+clean-machine: setup
+	@exec setpriv --pdeathsig TERM -- $(PYTHON_TOOL) tests.newcomer.clean $(ARGS)
 
 # The page in each of its states, then, with `make run` going on in another terminal, the rest.
 screenshots: setup

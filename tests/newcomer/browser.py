@@ -38,12 +38,13 @@ def take_control() -> None:
         taken = alice.acquire("desk-1")
         assert taken["controlled_by"] == "alice"
         driving = StreamClient(taken["session_url"], origin=_URL).shake_hands().in_control()
-        driving.send(*_pressed(f"echo mine > {_TYPED}\n"))
+        driving.send(*pressed(f"echo mine > {_TYPED}\n"))
         wait_until(lambda: _TYPED.exists() and _TYPED.read_text() == "mine\n", "it is typed")
         StreamClient.close_all()
 
 
-def _pressed(text: str) -> Iterator[bytes]:
+def pressed(text: str) -> Iterator[bytes]:
+    """Return the messages of somebody who types it."""
     for letter in text:
         keysym = _RETURN if letter == "\n" else ord(letter)
         yield key(True, keysym)

@@ -80,12 +80,12 @@ def prepare(*, from_nothing: bool) -> None:
     # Debian's package has made a cluster when it was installed.
     [version] = (each.name for each in Path("/usr/lib/postgresql").iterdir())
     subprocess.run(["pg_createcluster", version, "main"], check=True)
-    commit()
+    commit(REPOSITORY)
 
 
-def commit() -> None:
+def commit(repository: Path) -> None:
     """Make a repository with what is, or would be, in ours."""
-    git = ["git", f"--git-dir={REPOSITORY}"]
+    git = ["git", f"--git-dir={repository}"]
     subprocess.run([*git, "init", "--quiet", "--bare"], check=True)
     tree = [*git, f"--work-tree={ROOT}"]
     who = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]
