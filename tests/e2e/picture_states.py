@@ -520,8 +520,8 @@ def test_4413(start_server: StartServer, behind_proxy: BehindProxy, visit: Visit
     server = start_server(DISPLAY_PING_SECONDS=1)
     proxy = behind_proxy(server)
     tab = visit(OLIVE, server, proxy, clock=True)
-    with tab.page.expect_response("**/news.*js"):  # the words for it, which could not come later
-        tab.take_control()
+    wait_until(lambda: "/news." in server.log, "the words for it, which could not come later")
+    tab.take_control()
     tab.button("Release control").click()
     expect(tab.status).to_have_text(STATUS["nobody has control"])
     stop_clock(tab)
