@@ -15,8 +15,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from tests.newcomer import machine, walk
@@ -45,9 +45,13 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="desktopctl-clean-") as place:
         files = Path(place)
         make(files)
-        step(files, f"git clone --quiet /{_REPOSITORY} desktopctl; cd desktopctl; {run}", demo)
+        clone = f"git clone --quiet /{_REPOSITORY} desktopctl"
+        with doing(f"{clone}; cd desktopctl; {run}", files, LOGS / "clean-run.log") as server:
+            try_the_demo(server, files)
         options = f" ARGS={shlex.quote(shlex.join(arguments))}" if arguments else ""
-        step(files, f"cd desktopctl; {test}{options}", to_its_end)
+        with doing(f"cd desktopctl; {test}{options}", files, LOGS / "clean-test.log") as tests:
+            assert tests.wait(TEST_SECONDS) == 0, tests.log()
+        say(tests.log().splitlines()[-1])
 
 
 def commands() -> list[str]:
@@ -57,14 +61,14 @@ def commands() -> list[str]:
     return [line.partition("#")[0].strip() for line in block.splitlines()]
 
 
-def step(files: Path, command: str, judge: Callable[[Path, Process], None]) -> None:
-    """Run a command on the machine, and what it does past the judge."""
-    log = LOGS / f"clean-{'run' if judge is demo else 'test'}.log"
+@contextmanager
+def doing(command: str, files: Path, log: Path) -> Iterator[Process]:
+    """Run a command in root's home on the machine, which ends with the block."""
     log.unlink(missing_ok=True)
     say(f"{command}   (what it says: {log.relative_to(ROOT)})")
     argv = ["bash", "-c", f"set -e; cd /root; {command}"]
     with machine.running(argv, log, online=True, files=files) as process:
-        judge(files, process)
+        yield process
 
 
 # --- The machine ----------------------------------------------------------------------------------
@@ -109,16 +113,16 @@ def _said(*argv: str) -> str:
 
 
 # --- What the README promises ---------------------------------------------------------------------
-def demo(files: Path, process: Process) -> None:
+def try_the_demo(server: Process, files: Path) -> None:
     """It prints the logins and an address, where the operator takes control and types."""
     ready = r"^Ready: (http://localhost:8000)/$"
     wait_until(
-        lambda: re.search(ready, process.log(), re.MULTILINE) or not process.is_running,
-        process.log,
+        lambda: re.search(ready, server.log(), re.MULTILINE) or not server.is_running,
+        server.log,
         INSTALL_SECONDS,
     )
-    [url] = re.findall(ready, process.log(), re.MULTILINE)
-    logins = dict(re.findall(r"^ +(\w+) +password: (\S+)$", process.log(), re.MULTILINE))
+    [url] = re.findall(ready, server.log(), re.MULTILINE)
+    logins = dict(re.findall(r"^ +(\w+) +password: (\S+)$", server.log(), re.MULTILINE))
     assert list(logins) == ["operator", "observer", "admin"]
     with closing(ApiClient.by_form(url, "operator", logins["operator"])) as operator:
         taken = operator.acquire("desk-1")
@@ -127,12 +131,6 @@ def demo(files: Path, process: Process) -> None:
         wait_until((files / _TYPED).exists, "it is typed")
         StreamClient.close_all()
     say("the operator has taken control, and typed")
-
-
-def to_its_end(_files: Path, process: Process) -> None:
-    """It passes."""
-    assert process.wait(TEST_SECONDS) == 0, process.log()
-    say(process.log().splitlines()[-1])
 
 
 def say(text: str) -> None:

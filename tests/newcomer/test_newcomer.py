@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.newcomer import machine, path
+from tests.newcomer import clean, machine, path
 from tests.newcomer.browser import STEPS
 from tests.support.timing import limit
 
@@ -69,7 +69,7 @@ def test_the_path_ends_with_control_of_a_desktop(walked: str) -> None:
     assert re.search(r"^desk-1: held by alice \(user, .*, epoch 1$", end, re.MULTILINE)
 
 
-# --- The document, without a machine --------------------------------------------------------------
+# --- The documents, without a machine -------------------------------------------------------------
 def test_each_step_has_something_to_do() -> None:
     sections = path.sections()
     assert len(sections) > len(STEPS) + 1
@@ -82,6 +82,10 @@ def test_the_shell_understands_a_step(title: str) -> None:
     [section] = [each for each in path.sections(upgrade=True) if each.title == title]
     for block in section.blocks:
         subprocess.run(["bash", "-n"], input=block, text=True, check=True)
+
+
+def test_the_readme_begins_with_two_commands() -> None:
+    assert clean.commands() == ["make run", "make test"]
 
 
 def test_each_step_has_its_number() -> None:
