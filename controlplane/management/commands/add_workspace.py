@@ -56,28 +56,26 @@ class Command(BaseCommand):
         self.stdout.write(f"{workspace.slug}: {verb}, {workspace.shown_upstream}")
 
 
-_FILE_OF = {
-    "vnc_password": "password_file",
-    "upstream_query": "query_file",
-    "upstream_headers": "headers_file",
-}
+_FILES = (
+    ("vnc_password", "password_file"),
+    ("upstream_query", "query_file"),
+    ("upstream_headers", "headers_file"),
+)
 
 
 def _put(options: dict[str, Any]) -> tuple[Workspace, bool]:
     """Add it, or change what the options name; return it, and whether it is new."""
     given = {"upstream_url": options["upstream"], "name": options["name"] or None}
     values = {name: value for name, value in given.items() if value is not None}
-    files = {name: options[file] for name, file in _FILE_OF.items() if options[file]}
-    values |= {name: _secret(name, path) for name, path in files.items()}
+    values |= {name: _secret(name, file, options[file]) for name, file in _FILES if options[file]}
     try:
         return configuring.put(options["slug"], values, may_add=True)
     except ValidationError as error:
         raise CommandError(configuring.sentence(error)) from None
 
 
-def _secret(name: str, path: Path) -> str:
+def _secret(name: str, file: str, path: Path) -> str:
     try:
         return configuring.read_secret(name, path)
     except ValueError as error:
-        option = _FILE_OF[name].replace("_", "-")
-        raise CommandError(f"--{option} {path}: {error}") from None
+        raise CommandError(f"--{file.replace('_', '-')} {path}: {error}") from None
