@@ -22,7 +22,7 @@ from django.db.models.functions import Now
 from django.utils.crypto import constant_time_compare, salted_hmac
 
 from controlplane.models import ApiToken, Role, Scope, Workspace, WorkspaceGrant
-from controlplane.statements import Select
+from controlplane.statements import Select, made_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,7 @@ def _token_table(users: list[User], workspaces: list[int]) -> dict[tuple[int, in
     return table
 
 
+@made_once
 def good_tokens() -> QuerySet[ApiToken]:
     """The API tokens that are neither revoked nor expired, by the database's clock."""
     return ApiToken.objects.filter(_IS_GOOD, account__is_active=True)
@@ -131,9 +132,13 @@ _IS_GOOD = Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=Now()))
 
 
 def _tokens_of(users: Iterable[User]) -> QuerySet[Any]:
+    return _judged_tokens().filter(account__in=[user.pk for user in users])
+
+
+@made_once
+def _judged_tokens() -> QuerySet[Any]:
     is_good = Q(pk__in=good_tokens().values("pk"))
-    rows = ApiToken.objects.filter(account__in=[user.pk for user in users])
-    return rows.annotate(is_good=ExpressionWrapper(is_good, BooleanField()))
+    return ApiToken.objects.annotate(is_good=ExpressionWrapper(is_good, BooleanField()))
 
 
 _Membership: Any = User.groups.through
@@ -217,9 +222,12 @@ def standing_logins(logins: Iterable[tuple[User, str]]) -> set[tuple[int, str]]:
     """
     claimed = list(logins)
     tokens = {user.pk for user, key in claimed if not key}
-    standing = good_tokens().filter(account__in=tokens).values_list("account", flat=True)
     keys = {key for _, key in claimed if key}
-    return _standing_sessions(claimed, keys) | {(account, "") for account in standing}
+    standing = _standing_sessions(claimed, keys)
+    if tokens:
+        good = good_tokens().filter(account__in=tokens).values_list("account", flat=True)
+        standing |= {(account, "") for account in good}
+    return standing
 
 
 def _standing_sessions(claimed: list[tuple[User, str]], keys: set[str]) -> set[tuple[int, str]]:

@@ -26,6 +26,7 @@ from controlplane.models import (
     EndReason,
     Workspace,
 )
+from controlplane.statements import made_once
 
 STALE_STREAM_SECONDS = 30.0
 WARNING_SECONDS = 30.0  # before control ends by a limit
@@ -153,6 +154,7 @@ def count_viewers(workspace_ids: Iterable[int]) -> dict[int, int]:
     return dict(counts.values_list("workspace", "viewers"))
 
 
+@made_once
 def lease_rows() -> QuerySet[DisplayControlLease]:
     """Lease rows with all that is told of them, and the database's time of the read."""
     of_holder = DisplayStream.objects.filter(

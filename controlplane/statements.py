@@ -7,10 +7,11 @@ both databases; their text is made once.
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, wraps
 from typing import Any, Generic, TypeVar
 
 import psycopg
@@ -20,6 +21,24 @@ M = TypeVar("M", bound=models.Model)
 
 # What stands for a key while the SQL is made: no key is negative, and these fit every column.
 _FIRST_OPEN = -2_000_000_001
+
+
+def made_once(make: Callable[[], models.QuerySet[M]]) -> Callable[[], models.QuerySet[M]]:
+    """Have a query set made once in each thread, and copied from then on.
+
+    For subqueries and the like, which take as long to put together as to write as SQL. Threads
+    share none: while Django writes the SQL, it changes what a query set shares with its copies.
+    """
+    made = threading.local()
+
+    @wraps(make)
+    def copy() -> models.QuerySet[M]:
+        if not hasattr(made, "rows"):
+            made.rows = make()
+        rows: models.QuerySet[M] = made.rows.all()
+        return rows
+
+    return copy
 
 
 class Select(Generic[M]):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import Group, User
 from django.db import IntegrityError, connection, transaction
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.db.utils import DataError
 
-from controlplane import access, apitokens, leases
+from controlplane import access, apitokens, leases, presenters
 from controlplane.models import (
     ControlEvent,
     DisplayControlLease,
@@ -19,7 +21,7 @@ from controlplane.models import (
     Workspace,
     WorkspaceGrant,
 )
-from controlplane.statements import Insert, Select, Update
+from controlplane.statements import Insert, Select, Update, made_once
 from tests.integration.people import lease_of, now, person, tab
 
 BY_KEY = Select(lambda pk: DisplayControlLease.objects.annotate(db_now=Now()).filter(pk=pk))
@@ -129,3 +131,26 @@ def test_a_decision_knows_the_same_permissions_as_everybody_else(desk: Workspace
             expected = access.permissions(user, workspace)
             assert access.permissions_now(user.pk, workspace.pk) == expected, user.username
     assert access.permissions_now(4711, desk.pk) == access.NONE
+
+
+def test_a_query_set_is_made_once_in_each_thread_and_no_result_is_kept(desk: Workspace) -> None:
+    made = []
+
+    @made_once
+    def desks() -> QuerySet[Workspace]:
+        made.append(Workspace.objects.annotate(db_now=Now()))
+        return made[-1]
+
+    assert [row.pk for row in desks()] == [desk.pk]
+    other = Workspace.objects.create(slug="other", upstream_url="tcp://127.0.0.1:5998")
+    assert {row.pk for row in desks()} == {desk.pk, other.pk}
+    assert [row.pk for row in desks().filter(pk=other.pk)] == [other.pk]
+    assert len(made) == 1
+    with ThreadPoolExecutor(1) as aside:
+        assert aside.submit(lambda: str(desks().query)).result() == str(desks().query)
+    assert len(made) == 2
+
+
+def test_what_is_made_once_says_the_same_each_time(desk: Workspace) -> None:
+    first, *later = (str(presenters.lease_rows().filter(pk=1).query) for _ in range(5))
+    assert set(later) == {first}
