@@ -9,19 +9,19 @@ of time.
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import socket
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import h11
 
+from controlplane import connecting
+from controlplane.connecting import Place, reason_of
 from controlplane.destinations import RESERVED, Network, numeric
 from controlplane.exceptions import PostFailed
 
@@ -94,23 +94,23 @@ async def post(
     """
     try:
         async with asyncio.timeout(seconds):
-            return await _post(endpoint, headers, body, allowed)
+            sock = await connecting.connect(await _places(endpoint, allowed), seconds)
+            return await _post(sock, endpoint, headers, body)
     except TimeoutError:
         raise PostFailed(f"no answer within {seconds:g} s") from None
     except ssl.SSLError as error:
-        raise PostFailed(f"TLS with {endpoint.host}: {_of_tls(error)}") from None
+        raise PostFailed(f"TLS with {endpoint.host}: {reason_of(error)}") from None
     except OSError as error:
-        raise PostFailed(f"{endpoint.host}: {_words(error)}") from None
+        raise PostFailed(f"{endpoint.host}: {reason_of(error)}") from None
 
 
 async def _post(
-    endpoint: Endpoint, headers: Mapping[str, str], body: bytes, allowed: Sequence[Network]
+    sock: socket.socket, endpoint: Endpoint, headers: Mapping[str, str], body: bytes
 ) -> int:
-    sock = await _connect(endpoint, allowed)
     try:
         reader, writer = await asyncio.open_connection(
             sock=sock,
-            ssl=_tls() if endpoint.scheme == "https" else None,
+            ssl=connecting.tls() if endpoint.scheme == "https" else None,
             server_hostname=endpoint.host if endpoint.scheme == "https" else None,
         )
     except BaseException:
@@ -152,55 +152,15 @@ async def _ask(
         raise PostFailed("its answer is not HTTP") from None
 
 
-async def _connect(endpoint: Endpoint, allowed: Sequence[Network]) -> socket.socket:
-    """Return a socket that is connected to the first permitted address that answers."""
-    failure: Exception = PostFailed(f"{endpoint.host}: it has no address")
-    for family, place in await _places(endpoint, allowed):
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        sock.setblocking(False)
-        try:
-            await asyncio.get_running_loop().sock_connect(sock, place)
-        except OSError as error:
-            sock.close()
-            failure = error
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            return sock
-    raise failure
-
-
-async def _places(endpoint: Endpoint, allowed: Sequence[Network]) -> list[tuple[int, Any]]:
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        raise PostFailed(f"{endpoint.host}: {error.strerror}") from None
-    except UnicodeError:
-        raise PostFailed(f"{endpoint.host}: this is no host name") from None
-    permitted = [each for each in found if may_be_told(numeric(str(each[4][0])), allowed)]
-    if found and not permitted:
-        addresses = dict.fromkeys(str(each[4][0]) for each in found)
+async def _places(endpoint: Endpoint, allowed: Sequence[Network]) -> list[Place]:
+    """Return where to try, of where that is allowed."""
+    found = await connecting.resolve(endpoint.host, endpoint.port)
+    permitted = [each for each in found if may_be_told(numeric(str(each[1][0])), allowed)]
+    if not permitted:
+        addresses = dict.fromkeys(str(place[0]) for _, place in found)
         raise _forbidden(f"{endpoint.host} ({', '.join(addresses)})")
-    return [(each[0], each[4]) for each in permitted]
+    return permitted
 
 
 def _forbidden(what: str) -> PostFailed:
     return PostFailed(f"{what} is no public address; WEBHOOK_ALLOW lists which others may be told.")
-
-
-@lru_cache(maxsize=1)
-def _tls() -> ssl.SSLContext:
-    """Certificates are always verified."""
-    return ssl.create_default_context()
-
-
-def _of_tls(error: ssl.SSLError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate does not count: {error.verify_message}"
-    return (error.reason or str(error)).lower()
-
-
-def _words(error: OSError) -> str:
-    return os.strerror(error.errno).lower() if error.errno else type(error).__name__

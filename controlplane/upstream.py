@@ -7,21 +7,21 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 import threading
 from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
+from controlplane import connecting
+from controlplane.connecting import Place, reason_of
 from controlplane.destinations import ANYWHERE, UNIX, Address, Destinations
 from controlplane.exceptions import CredentialsRefused, UpstreamError, UpstreamTimeout
 from controlplane.rfb.handshake import ServerInit, UpstreamHandshake
@@ -221,7 +221,7 @@ class SocketUpstream(Upstream, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closed.set()
-        self._lose(UpstreamError("stream", _reason(exc) if exc else "the desktop closed"))
+        self._lose(UpstreamError("stream", reason_of(exc) if exc else "the desktop closed"))
 
 
 class _ConnectOnce(connect):
@@ -250,7 +250,7 @@ class WebsockifyUpstream(Upstream):
         connection = await _ConnectOnce(
             target.websocket_uri,
             sock=sock,
-            ssl=_tls(how.ca_file) if target.address.scheme == "wss" else None,
+            ssl=connecting.tls(how.ca_file) if target.address.scheme == "wss" else None,
             additional_headers=list(target.headers),
             user_agent_header=None,
             subprotocols=[Subprotocol("binary")],
@@ -354,9 +354,9 @@ async def _open(target: Target, how: Dialling) -> Upstream:
         _tune(sock, how.keepalive_seconds)
         return await kind.open(sock, target, how)
     except ssl.SSLError as error:
-        raise UpstreamError("connect", f"TLS with {target.address}: {_reason(error)}") from None
+        raise UpstreamError("connect", f"TLS with {target.address}: {reason_of(error)}") from None
     except OSError as error:
-        raise UpstreamError("connect", f"{target.address}: {_reason(error)}") from None
+        raise UpstreamError("connect", f"{target.address}: {reason_of(error)}") from None
     except InvalidURI:  # its text would repeat the query, and nobody has taken the socket over
         sock.close()
         raise UpstreamError("resolve", f"“{target.address.url}” is not an address") from None
@@ -375,46 +375,25 @@ def _refused_upgrade(status: int) -> UpstreamError:
 async def _connect(address: Address, how: Dialling) -> socket.socket:
     """Return a socket that is connected to the first of the host's addresses that answers."""
     places = await _places(address, how.destinations)
-    seconds = how.connect_seconds / len(places)  # so that one that is silent does not use it up
-    for family, place in places:
-        try:
-            return await _connect_to(address, family, place, seconds)
-        except UpstreamError as error:
-            failure = error
-    raise failure
-
-
-async def _connect_to(address: Address, family: int, place: Any, seconds: float) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        sock.setblocking(False)
-        async with asyncio.timeout(seconds):
-            await asyncio.get_running_loop().sock_connect(sock, place)
+        return await connecting.connect(places, how.connect_seconds)
     except TimeoutError:
-        sock.close()
-        raise UpstreamTimeout("connect", f"{address}: no answer within {seconds:g} s") from None
+        problem = f"{address}: no answer within {how.connect_seconds:g} s"
+        raise UpstreamTimeout("connect", problem) from None
     except OSError as error:
-        sock.close()
-        raise UpstreamError("connect", f"{address}: {_reason(error)}") from None
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+        raise UpstreamError("connect", f"{address}: {reason_of(error)}") from None
 
 
-async def _places(address: Address, destinations: Destinations) -> list[tuple[int, Any]]:
-    """Return the socket family and address of each place to try."""
+async def _places(address: Address, destinations: Destinations) -> list[Place]:
+    """Return where to try, of where that is permitted."""
     if address.scheme == UNIX:
         return [(socket.AF_UNIX, address.path)]
-    loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        raise UpstreamError("resolve", f"{address.host}: {error.strerror}") from None
-    except UnicodeError:
-        raise UpstreamError("resolve", f"{address.host}: this is no host name") from None
-    permitted = destinations.permitted(address.host, [str(info[4][0]) for info in found])
-    return [(info[0], info[4]) for info in found if info[4][0] in permitted]
+        found = await connecting.resolve(address.host, address.port)
+    except OSError as error:
+        raise UpstreamError("resolve", f"{address.host}: {reason_of(error)}") from None
+    permitted = destinations.permitted(address.host, [str(place[0]) for _, place in found])
+    return [(family, place) for family, place in found if place[0] in permitted]
 
 
 def _tune(sock: socket.socket, keepalive: float) -> None:
@@ -426,12 +405,6 @@ def _tune(sock: socket.socket, keepalive: float) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, round(keepalive)))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(keepalive / 3)))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-
-
-@lru_cache(maxsize=1)
-def _tls(ca_file: Path | None) -> ssl.SSLContext:
-    """Certificates are always verified. A changed file counts from the next start on."""
-    return ssl.create_default_context(cafile=ca_file)
 
 
 async def _shake_hands(upstream: Upstream, handshake: UpstreamHandshake, trial: Trial) -> None:
@@ -458,13 +431,3 @@ async def _converse(upstream: Upstream, handshake: UpstreamHandshake, answer: by
             raise UpstreamError(handshake.step, error.detail) from None
         answer = handshake.feed(data)
     return answer
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate does not count: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or str(error)).lower()
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno).lower()
-    return str(error).lower() or type(error).__name__

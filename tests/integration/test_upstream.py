@@ -18,6 +18,7 @@ from controlplane.rfb.messages import encode_update_request
 from controlplane.upstream import Dialling, Target
 from tests.support.desktop import PASSWORD, LiveDesktop
 from tests.support.processes import free_port
+from tests.support.silence import silent_address
 from tests.support.timing import limit
 from tests.support.vnc_server import FakeVnc
 from tests.support.websockify import Websockify, make_certificate
@@ -241,15 +242,9 @@ async def test_a_place_that_is_not_allowed_is_never_connected_to(
 async def test_a_place_that_stays_silent_leaves_time_for_the_next(
     dial: Dial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with FakeVnc() as desktop, closing(socket.socket()) as full:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        fillers = [socket.socket() for _ in range(4)]
-        for filler in fillers:  # the queue is full: further ones get no answer at all
-            filler.setblocking(False)
-            filler.connect_ex(full.getsockname())
+    with FakeVnc() as desktop, silent_address() as silent:
         places = [
-            (socket.AF_INET, full.getsockname()),
+            (socket.AF_INET, silent),
             (socket.AF_INET, ("127.0.0.1", desktop.port)),
         ]
 
@@ -263,5 +258,3 @@ async def test_a_place_that_stays_silent_leaves_time_for_the_next(
         with pytest.raises(UpstreamTimeout) as caught:
             await dial("tcp://one-place", connect_seconds=0.2)
         assert caught.value.step == "connect"
-        for filler in fillers:
-            filler.close()

@@ -37,7 +37,17 @@ FLOORS = (
     (
         *("rfb.messages", "rfb.encodings", "rfb.auth", "rfb.handshake"),
         "rfb.framebuffer",
-        *("wakeup", "gate", "upstream", "backlog", "inputqueue", "bridge", "posting", "trials"),
+        *(
+            "wakeup",
+            "connecting",
+            "gate",
+            "upstream",
+            "backlog",
+            "inputqueue",
+            "bridge",
+            "posting",
+            "trials",
+        ),
     ),
     # 2: the tables
     ("fields", "models", "migrations", "statements"),

@@ -16,6 +16,7 @@ from controlplane.exceptions import PostFailed
 from controlplane.posting import Endpoint, may_be_told, parse_endpoint, post
 from tests.support.processes import free_port
 from tests.support.receiver import Receiver
+from tests.support.silence import silent_address
 
 LOOPBACK: list[Network] = [ip_network("127.0.0.0/8")]
 
@@ -121,6 +122,25 @@ async def test_the_address_that_is_dialled_is_the_one_that_was_judged(
     allowed: list[Network] = [ip_network("127.0.0.1/32")]
     assert await send(f"http://hooks.example:{receiver.port}/", allowed) == 200
     assert asked == ["hooks.example"]
+
+
+async def test_an_address_that_stays_silent_leaves_time_for_the_next(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with silent_address() as silent:
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", address)
+            for address in (silent, ("127.0.0.1", receiver.port))
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        assert await send("http://two-addresses.example/", seconds=2) == 200
+        del found[1]
+        assert await failure("http://one-address.example/", seconds=0.2) == "no answer within 0.2 s"
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "a" * 64 + ".example"])
+async def test_a_host_that_there_is_not_is_named(host: str) -> None:
+    assert (await failure(f"http://{host}/")).startswith(f"{host}: ")
 
 
 async def test_a_redirect_is_not_followed(receiver: Receiver) -> None:
