@@ -153,7 +153,7 @@ class Bridge:
         self._fail = fail
         self._wake = Wakeup()
         self._lost: UpstreamError | None = None
-        self.last_input: float | None = None  # monotonic seconds of the newest input that passed
+        self.last_input: float | None = None  # monotonic seconds of the newest key or pointer
         self.refused_input = 0
         self._received = self._withheld = 0
         self._taken = Traffic()
@@ -196,7 +196,8 @@ class Bridge:
             return
         if self._input.held.is_full and isinstance(message, KeyEvent) and message.down:
             raise ProtocolError("more keys are down than a keyboard has")
-        self.last_input = time.monotonic()
+        if not isinstance(message, ClientCutText):  # a client may send it by itself
+            self.last_input = time.monotonic()
         self._input.put_input(message)
 
     def _request_update(self, request: FramebufferUpdateRequest) -> None:

@@ -157,6 +157,20 @@ async def test_not_even_the_holder_can_send(rig: Rig, name: str) -> None:
     assert rig.desktop.received == b""
 
 
+async def test_a_key_and_the_pointer_are_a_sign_of_the_person_and_the_clipboard_is_none(
+    rig: Rig,
+) -> None:
+    await rig.browser_sends(encode_key(True, A))
+    assert rig.bridge.last_input is None, "it did not pass"
+    rig.open_gate()
+    await rig.browser_sends(cut_text(3))
+    assert rig.bridge.last_input is None, "a client may send it by itself"
+    for message in (encode_key(False, A), encode_pointer(0, 5, 5)):
+        rig.bridge.last_input = None
+        await rig.browser_sends(message)
+        assert rig.bridge.last_input is not None
+
+
 async def test_input_behind_a_harmless_message_in_one_frame_is_dropped(rig: Rig) -> None:
     request = encode_update_request(True, 0, 0, 10, 10)
     await rig.browser_sends(request, encode_key(True, A), request)
