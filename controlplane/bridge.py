@@ -102,8 +102,11 @@ class Pulse:
         """Bytes have come."""
         self._heard, self._asked = time.monotonic(), None
 
-    def is_due(self) -> bool:
-        """Whether to ask now (once); UpstreamTimeout where the last question got no answer."""
+    def ask_if_due(self) -> bool:
+        """Return whether it is to be asked now, and count that as done.
+
+        Raises UpstreamTimeout where the last question got no answer.
+        """
         now = time.monotonic()
         if self._asked is not None:
             if now - self._asked >= PIXEL_SECONDS:
@@ -258,7 +261,7 @@ class Bridge:
 
     def check_desktop(self) -> None:
         """To be called every few seconds; UpstreamTimeout where the desktop hangs."""
-        if not self._backlog.size and self._pulse.is_due():
+        if not self._backlog.size and self._pulse.ask_if_due():
             self._input.put(encode_update_request(False, 0, 0, 1, 1))
 
     # --- desktop to browser -----------------------------------------------------------------------

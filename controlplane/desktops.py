@@ -59,7 +59,7 @@ async def dial(workspace: Workspace, threads: DatabaseThreads) -> tuple[Upstream
         raise
     metrics.desktop_handshake.observe(time.monotonic() - begun)
     try:
-        if _is_news(workspace, connected[1]):
+        if _claim_the_note(workspace, connected[1]):
             await _try_to_note(workspace, Finding(server_init=connected[1]), threads)
     except BaseException:
         await upstream.discard(connected[0])
@@ -78,8 +78,11 @@ async def _try_to_note(workspace: Workspace, finding: Finding, threads: Database
 _noted: dict[int, float] = {}  # when this process last wrote down that a desktop works
 
 
-def _is_news(workspace: Workspace, found: ServerInit) -> bool:
-    """Whether it is worth a write: a thousand who dial at once find the same."""
+def _claim_the_note(workspace: Workspace, found: ServerInit) -> bool:
+    """Return whether it is for this caller to write down what it has found.
+
+    A thousand who dial at once find the same.
+    """
     size = (workspace.display_width, workspace.display_height)
     is_known = workspace.display_status == DisplayStatus.READY and size == (
         found.width,

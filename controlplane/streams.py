@@ -465,13 +465,13 @@ class Stream:
         elif self._gate.is_open:
             self.shut_gate()
             self._watch.wake(self)  # so that the next holder need not wait for us
-        if self._is_first_claim(verdict):
+        if self._note_claim(verdict):
             return None  # it is looked at again as soon as that claim is decided
         self._tell(verdict)
         return None
 
-    def _is_first_claim(self, verdict: Verdict) -> bool:
-        """Whether it is being claimed just now that this stream drives, for the first time."""
+    def _note_claim(self, verdict: Verdict) -> bool:
+        """Return whether it is being claimed for the first time that this stream drives."""
         if verdict.claims is None or verdict.claims.epoch == self._claimed_epoch:
             return False
         self._claimed_epoch = verdict.claims.epoch

@@ -167,7 +167,7 @@ class Watch:
             now = time.monotonic()
             if self._checks_access or now - polled >= settings.DISPLAY.watch_seconds:
                 polled = now
-                await self._pass(self._streams, self._is_access_due())
+                await self._pass(self._streams, self._take_access_due())
             elif self._due:
                 await self._pass(self._due, checks_access=False)
             left = polled + settings.DISPLAY.watch_seconds - time.monotonic()
@@ -223,7 +223,8 @@ class Watch:
             del self._claims[stream]
             self.wake(stream)
 
-    def _is_access_due(self) -> bool:
+    def _take_access_due(self) -> bool:
+        """Return whether this pass is to check access: a notice asks for that once."""
         asked, self._checks_access = self._checks_access, False
         return asked or time.monotonic() - self._access_checked >= ACCESS_SECONDS
 
