@@ -114,7 +114,7 @@ class Stream:
     def __init__(self, socket: DisplaySocket, admission: Admission) -> None:
         self._socket = socket
         self._row_id: int = admission.stream.pk
-        self._claims = admission.claims
+        self._token = admission.token
         self._workspace: Workspace | None = admission.workspace  # until it has been dialled
         self._upstream_version = admission.workspace.upstream_version
         self._name = f"stream {self._row_id} of {admission.workspace.slug}"
@@ -149,16 +149,16 @@ class Stream:
         self._watch.join(self)
         open_streams.add(self)
         view = admission.view
-        is_holder = view.is_held_by(self._claims.user, self._claims.client_id)
+        is_holder = view.is_held_by(self._token.user, self._token.client_id)
         if is_holder or self._watch.has_newer(view):
             return self._watch.wake(self)
-        viewer = presenters.Viewer(admission.user, self._claims.client_id, admission.can)
+        viewer = presenters.Viewer(admission.user, self._token.client_id, admission.can)
         verdict = Verdict(view, control=presenters.control(view, viewer))
         return self.answer(verdict, admission.read_started)
 
     async def run(self, admission: Admission) -> None:
         """Serve until one side ends it; whatever happens, let go of keys and close the row."""
-        logs.note(stream_id=self._row_id, user_id=self._claims.user)
+        logs.note(stream_id=self._row_id, user_id=self._token.user)
         logger.info("%s opened by %s", self._name, admission.user)
         metrics.reconnects.inc(admission.is_reconnect)
         self._join(admission)
@@ -386,12 +386,12 @@ class Stream:
     @property
     def workspace_id(self) -> int:
         """The workspace whose notices concern this stream."""
-        return self._claims.workspace
+        return self._token.workspace
 
     @property
     def seat(self) -> tuple[int, int, str]:
         """Workspace, user and client_id: of two streams with the same, the newer one lives."""
-        return self._claims.workspace, self._claims.user, self._claims.client_id
+        return self._token.workspace, self._token.user, self._token.client_id
 
     @property
     def seen_version(self) -> int:
@@ -400,13 +400,13 @@ class Stream:
 
     def question(self) -> Question:
         """What the next pass of the watch shall find out."""
-        claims = self._claims
+        token = self._token
         return Question(
             stream_id=self._row_id,
-            workspace_id=claims.workspace,
-            user_id=claims.user,
-            client_id=claims.client_id,
-            session_key=claims.session_key,
+            workspace_id=token.workspace,
+            user_id=token.user,
+            client_id=token.client_id,
+            session_key=token.session_key,
             upstream_version=self._upstream_version,
             mode=self._mode,
             seen=self._seen,
@@ -472,9 +472,9 @@ class Stream:
 
     def _note_claim(self, verdict: Verdict) -> bool:
         """Return whether it is being claimed for the first time that this stream drives."""
-        if verdict.claims is None or verdict.claims.epoch == self._claimed_epoch:
+        if verdict.wants_to_drive is None or verdict.wants_to_drive.epoch == self._claimed_epoch:
             return False
-        self._claimed_epoch = verdict.claims.epoch
+        self._claimed_epoch = verdict.wants_to_drive.epoch
         return True
 
     def _tell(self, verdict: Verdict) -> None:
@@ -488,7 +488,7 @@ class Stream:
         is_first = not self._control
         if verdict.control:
             self._control = json.dumps(verdict.control, separators=(",", ":"))
-        waits = verdict.claims is not None and mode == "observe"
+        waits = verdict.wants_to_drive is not None and mode == "observe"
         began_to_wait, self._waits = waits and not self._waits, waits
         self._driven_epoch = view.lease.epoch if mode == "control" else None
         self._answered.set()

@@ -39,7 +39,7 @@ _PURPOSE = "session token"
 
 
 @dataclass(frozen=True, slots=True)
-class Claims:
+class TokenContent:
     """What a token says. ``expires`` is Unix time, by the database's clock."""
 
     id: str
@@ -68,7 +68,7 @@ class Admission:
     stream: DisplayStream
     workspace: Workspace
     user: User
-    claims: Claims
+    token: TokenContent
     can: Permissions
     view: LeaseView
     read_started: float
@@ -78,7 +78,7 @@ class Admission:
 def mint(workspace: Workspace, user: User, client_id: str, session_key: str) -> Minted:
     """Return a token that opens one stream for this tab, in this login, for a short while."""
     expires_at = _now(workspace.pk) + timedelta(seconds=settings.DISPLAY.token_seconds)
-    claims = Claims(
+    content = TokenContent(
         id=secrets.token_urlsafe(16),
         workspace=workspace.pk,
         user=user.pk,
@@ -86,7 +86,7 @@ def mint(workspace: Workspace, user: User, client_id: str, session_key: str) -> 
         session_key=session_key,
         expires=expires_at.timestamp(),
     )
-    token = crypto.encrypt(_PURPOSE, json.dumps(asdict(claims))).rstrip("=")
+    token = crypto.encrypt(_PURPOSE, json.dumps(asdict(content))).rstrip("=")
     return Minted(token, expires_at)
 
 
@@ -112,79 +112,79 @@ def spend_all(tickets: list[Ticket], process: str) -> list[Admission | StreamRef
     Each is judged by itself: one that is refused takes no other with it.
     """
     outcomes: list[Admission | StreamRefused] = []
-    claims = [_read(ticket.token) for ticket in tickets]
+    contents = [_read(ticket.token) for ticket in tickets]
     with transaction.atomic():
-        door = _Door([each for each in claims if isinstance(each, Claims)])
-        for ticket, claim in zip(tickets, claims, strict=True):
-            outcomes.append(door.judge(claim, ticket.slug, process))
+        door = _Door([each for each in contents if isinstance(each, TokenContent)])
+        for ticket, content in zip(tickets, contents, strict=True):
+            outcomes.append(door.judge(content, ticket.slug, process))
         return _insert(outcomes)
 
 
-def _read(token: str) -> Claims | TokenRefused:
+def _read(token: str) -> TokenContent | TokenRefused:
     if not token:
         return TokenRefused("No token was sent.")
     try:
         text = crypto.decrypt(_PURPOSE, token + "=" * (-len(token) % 4))
-        return Claims(**json.loads(text))
+        return TokenContent(**json.loads(text))
     except (crypto.Unreadable, ValueError, TypeError):
         return TokenRefused("The token is not one of ours.")
 
 
 class _Door:
-    """All that decides about the bearers of these claims, read together."""
+    """All that decides about the bearers of these tokens, read together."""
 
-    def __init__(self, claims: list[Claims]) -> None:
+    def __init__(self, contents: list[TokenContent]) -> None:
         self._read_started = time.monotonic()
-        workspaces = {each.workspace for each in claims}
+        workspaces = {each.workspace for each in contents}
         self._workspaces = {
             workspace.pk: workspace
             for workspace in Workspace.objects.annotate(db_now=Now()).filter(pk__in=workspaces)
         }
-        self._users = User.objects.in_bulk({each.user for each in claims})
-        known = [each for each in claims if each.user in self._users]
+        self._users = User.objects.in_bulk({each.user for each in contents})
+        known = [each for each in contents if each.user in self._users]
         self._logins = access.standing_logins(
             (self._users[each.user], each.session_key) for each in known
         )
         self._permissions = access.permission_table(self._users.values(), workspaces)
         self._views = presenters.read(workspaces)
         self._crowd = _Crowd(self._users, workspaces)
-        self._seats = _seats(claims)
+        self._seats = _seats(contents)
 
     def judge(
-        self, claims: Claims | TokenRefused, slug: str, process: str
+        self, content: TokenContent | TokenRefused, slug: str, process: str
     ) -> Admission | StreamRefused:
         """Return the admission, its row not yet inserted, or why there is none."""
-        if isinstance(claims, TokenRefused):
-            return claims
+        if isinstance(content, TokenRefused):
+            return content
         try:
-            workspace = self._open(claims, slug)
-            user, can = self._admit(claims, workspace)
+            workspace = self._open(content, slug)
+            user, can = self._admit(content, workspace)
         except StreamRefused as error:
             return error
-        self._crowd.add(claims)
+        self._crowd.add(content)
         row = DisplayStream(
             workspace=workspace,
-            user_id=claims.user,
-            client_id=claims.client_id,
-            token_id=claims.id,
+            user_id=content.user,
+            client_id=content.client_id,
+            token_id=content.id,
             process=process,
         )
-        view, is_reconnect = self._views[workspace.pk], _seat(claims) in self._seats
-        return Admission(row, workspace, user, claims, can, view, self._read_started, is_reconnect)
+        view, is_reconnect = self._views[workspace.pk], _seat(content) in self._seats
+        return Admission(row, workspace, user, content, can, view, self._read_started, is_reconnect)
 
-    def _open(self, claims: Claims, slug: str) -> Workspace:
-        workspace = self._workspaces.get(claims.workspace)
+    def _open(self, content: TokenContent, slug: str) -> Workspace:
+        workspace = self._workspaces.get(content.workspace)
         if workspace is None or workspace.pk not in self._views:
             raise DisplayMissing("This workspace no longer exists.")
         if workspace.slug != slug:
             raise TokenRefused("The token is for another workspace.")
-        if workspace.db_now.timestamp() > claims.expires:
+        if workspace.db_now.timestamp() > content.expires:
             raise TokenRefused("The token has expired.")
         return workspace
 
-    def _admit(self, claims: Claims, workspace: Workspace) -> tuple[User, Permissions]:
-        user = self._users.get(claims.user)
-        if user is None or (user.pk, claims.session_key) not in self._logins:
+    def _admit(self, content: TokenContent, workspace: Workspace) -> tuple[User, Permissions]:
+        user = self._users.get(content.user)
+        if user is None or (user.pk, content.session_key) not in self._logins:
             raise StreamForbidden("You are signed out.")
         can = self._permissions[user.pk, workspace.pk]
         if not can.observe:
@@ -192,27 +192,27 @@ class _Door:
         if not workspace.is_configured:
             raise DisplayMissing("The display of this workspace is not enabled.")
         view = self._views[workspace.pk]
-        if view.hides_from(user.pk, claims.client_id):
+        if view.hides_from(user.pk, content.client_id):
             raise DisplayHidden(presenters.why_hidden(view))
-        is_holder = view.is_held_by(user.pk, claims.client_id)
+        is_holder = view.is_held_by(user.pk, content.client_id)
         if not (can.force or is_holder):
-            self._crowd.check(claims)
+            self._crowd.check(content)
         return user, can
 
 
 Seat = tuple[int, int, str]
 
 
-def _seat(claims: Claims) -> Seat:
-    return claims.workspace, claims.user, claims.client_id
+def _seat(content: TokenContent) -> Seat:
+    return content.workspace, content.user, content.client_id
 
 
-def _seats(claims: list[Claims]) -> set[Seat]:
+def _seats(contents: list[TokenContent]) -> set[Seat]:
     """Return those of their seats that have had a stream before; rows are kept for a day."""
     known = DisplayStream.objects.filter(
-        workspace__in={each.workspace for each in claims},
-        user__in={each.user for each in claims},
-        client_id__in={each.client_id for each in claims},
+        workspace__in={each.workspace for each in contents},
+        user__in={each.user for each in contents},
+        client_id__in={each.client_id for each in contents},
     )
     return set(known.values_list("workspace", "user", "client_id").distinct())
 
@@ -224,20 +224,20 @@ class _Crowd:
         self._by_user = _count("user", users)
         self._by_workspace = _count("workspace", workspaces)
 
-    def add(self, claims: Claims) -> None:
+    def add(self, content: TokenContent) -> None:
         """Count one that is let in now."""
-        self._by_user[claims.user] += 1
-        self._by_workspace[claims.workspace] += 1
+        self._by_user[content.user] += 1
+        self._by_workspace[content.workspace] += 1
 
-    def check(self, claims: Claims) -> None:
+    def check(self, content: TokenContent) -> None:
         """Refuse one stream too many; one that replaces its own predecessor does not count."""
         display = settings.DISPLAY
-        is_full_for_user = self._by_user[claims.user] >= display.max_streams_per_user
-        is_full = self._by_workspace[claims.workspace] >= display.max_streams_per_workspace
+        is_full_for_user = self._by_user[content.user] >= display.max_streams_per_user
+        is_full = self._by_workspace[content.workspace] >= display.max_streams_per_workspace
         if not (is_full_for_user or is_full):
             return
         own = presenters.open_streams().filter(
-            workspace=claims.workspace, user=claims.user, client_id=claims.client_id
+            workspace=content.workspace, user=content.user, client_id=content.client_id
         )
         if own.exists():
             return

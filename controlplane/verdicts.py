@@ -90,12 +90,12 @@ class Verdict:
     """What a pass found for one stream. ``control`` is set where the page must be told.
 
     ``may_drive`` says that the lease is this stream's, and that nobody else's input can come any
-    more; where only the first is known, ``claims`` is set.
+    more; where only the first is known, ``wants_to_drive`` is set.
     """
 
     view: LeaseView | None = None
     may_drive: bool = False
-    claims: Driver | None = None
+    wants_to_drive: Driver | None = None
     control: Json | None = None
     cause: Cause = Cause()
     end: tuple[CloseCode, str] | None = None
@@ -156,14 +156,14 @@ class _Pass:
         if view.hides_from(question.user_id, question.client_id):
             return Verdict(end=(CloseCode.HIDDEN, presenters.why_hidden(view)))
         may_drive = self._may_drive(question)
-        claims = None if may_drive else self._claims(question, view)
+        wants_to_drive = None if may_drive else self._driver_for(question, view)
         if Seen.of(view) == question.seen:
-            return Verdict(view, may_drive, claims)
+            return Verdict(view, may_drive, wants_to_drive)
         user = self._users.get(question.user_id)
         if user is None:  # deleted since the last look at accounts
             return Verdict(end=(CloseCode.FORBIDDEN, _NO_ACCOUNT))
         control, cause = self._control(question, view, user), self._cause(question, view)
-        return Verdict(view, may_drive, claims, control, cause)
+        return Verdict(view, may_drive, wants_to_drive, control, cause)
 
     def _end_of_stream(self, question: Question) -> tuple[CloseCode, str] | None:
         key = (question.workspace_id, question.user_id, question.client_id)
@@ -190,7 +190,7 @@ class _Pass:
         is_own = view.is_held_by(question.user_id, question.client_id)
         return is_own and row.driving_epoch == view.lease.epoch
 
-    def _claims(self, question: Question, view: LeaseView) -> Driver | None:
+    def _driver_for(self, question: Question, view: LeaseView) -> Driver | None:
         if not view.is_held_by(question.user_id, question.client_id):
             return None
         return Driver(

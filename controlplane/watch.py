@@ -70,7 +70,7 @@ class Watch:
         self._wake = asyncio.Event()
         self._checks_access = False
         self._threads = DatabaseThreads("watch", 1, keeps_connections=True)
-        self._claims: dict[Watched, asyncio.Task[None]] = {}
+        self._claim_tasks: dict[Watched, asyncio.Task[None]] = {}
         self._claimed: dict[Watched, Driver] = {}  # what was claimed for last
         self._claim_threads = DatabaseThreads("claims", 2)
         self._access_checked = -float("inf")
@@ -198,15 +198,16 @@ class Watch:
     def _claim(self, streams: dict[Question, Watched], verdicts: dict[Question, Verdict]) -> None:
         """Have it claimed that those drive whose turn it is; aside, for claims wait for locks."""
         for question, verdict in verdicts.items():
-            stream = streams[question]
-            has_left = stream not in self._streams  # while the pass was under way
-            if verdict.claims and stream not in self._claims and not has_left:
-                is_first = self._claimed.get(stream) != verdict.claims
-                self._claimed[stream] = verdict.claims
-                self._claims[stream] = background.start(
-                    self._claim_for(stream, verdict.claims, is_first),
-                    f"claim {question.stream_id}",
-                )
+            stream, driver = streams[question], verdict.wants_to_drive
+            if driver is None or stream in self._claim_tasks:
+                continue
+            if stream not in self._streams:  # it has left while the pass was under way
+                continue
+            is_first = self._claimed.get(stream) != driver
+            self._claimed[stream] = driver
+            self._claim_tasks[stream] = background.start(
+                self._claim_for(stream, driver, is_first), f"claim {question.stream_id}"
+            )
 
     async def _claim_for(self, stream: Watched, driver: Driver, is_first: bool) -> None:
         """Claim once, release the keys that a dead process has left down, and look again."""
@@ -220,7 +221,7 @@ class Watch:
             logger.warning("stream %s may not drive yet: %s", driver.stream_id, error)
             await asyncio.sleep(RETRY_SECONDS)
         finally:
-            del self._claims[stream]
+            del self._claim_tasks[stream]
             self.wake(stream)
 
     def _take_access_due(self) -> bool:

@@ -661,7 +661,7 @@ def test_an_observer_is_given_an_address_to_watch_at(observer: User, desk: Works
     answer = Browser(observer).session(mode="observe")
     assert set(ok(answer)) == {"session_url", "session_expires_at"}
     admission = tokens.spend(token_of(answer), "desk", "tests")
-    assert (admission.user, admission.claims.client_id) == (observer, THIS_TAB)
+    assert (admission.user, admission.token.client_id) == (observer, THIS_TAB)
 
 
 @pytest.mark.parametrize("mode", ["control", "", None, 1])

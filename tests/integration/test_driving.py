@@ -230,13 +230,13 @@ def look(asked: Question) -> Any:
 
 def test_a_pass_finds_that_who_drives_may_go_on(first: Driver) -> None:
     verdict = look(question_of(first))
-    assert (verdict.may_drive, verdict.claims) == (True, None)
+    assert (verdict.may_drive, verdict.wants_to_drive) == (True, None)
 
 
 def test_a_pass_finds_who_has_yet_to_claim(desk: Workspace, operator: User) -> None:
     driver = taken(desk, operator)
     verdict = look(question_of(driver, driven_epoch=None, has_let_go=True))
-    assert (verdict.may_drive, verdict.claims) == (False, driver)
+    assert (verdict.may_drive, verdict.wants_to_drive) == (False, driver)
 
 
 def test_a_row_that_another_process_has_adopted_gives_no_leave_to_drive(first: Driver) -> None:
@@ -247,7 +247,7 @@ def test_a_row_that_another_process_has_adopted_gives_no_leave_to_drive(first: D
     assert row(first).process == driving.sweeper(OTHER_PROCESS), "while its keys are released"
     driving.finish(adopted, OTHER_PROCESS)
     verdict = look(question_of(first))
-    assert (verdict.end, verdict.may_drive, verdict.claims) == (None, False, first)
+    assert (verdict.end, verdict.may_drive, verdict.wants_to_drive) == (None, False, first)
     assert driving.claim(first, PROCESS) == GRANTED, "then it is ours again"
 
 

@@ -296,8 +296,8 @@ def test_it_sees_its_own_workspace_alone(desk: Workspace) -> None:
 def test_a_stream_that_it_has_asked_for_belongs_to_its_tab(desk: Workspace) -> None:
     link, guest = open_link(desk)
     admission = tokens.spend(token_of(guest.session()), "desk", "process")
-    assert (admission.user, admission.claims.client_id) == (link.account, THIS_TAB)
-    assert admission.claims.session_key == ""
+    assert (admission.user, admission.token.client_id) == (link.account, THIS_TAB)
+    assert admission.token.session_key == ""
 
 
 # --- Its tab --------------------------------------------------------------------------------------

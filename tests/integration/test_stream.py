@@ -348,9 +348,9 @@ def ending(session_url: str, at: float) -> str:
     """Return the address with a token that differs in its end alone, in seconds since the epoch."""
     url, _, token = session_url.partition("#token=")
     padded = token + "=" * (-len(token) % 4)
-    claims = json.loads(crypto.decrypt("session token", padded))
-    assert 0 < claims["expires"] - at < 100
-    changed = crypto.encrypt("session token", json.dumps({**claims, "expires": at}))
+    content = json.loads(crypto.decrypt("session token", padded))
+    assert 0 < content["expires"] - at < 100
+    changed = crypto.encrypt("session token", json.dumps({**content, "expires": at}))
     return f"{url}#token={changed.rstrip('=')}"
 
 

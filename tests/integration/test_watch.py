@@ -810,12 +810,12 @@ def barrier(monkeypatch: pytest.MonkeyPatch, database: FakeDatabase) -> FakeBarr
     """From now on, every pass finds that it is for each stream to claim that it drives."""
     fake = FakeBarrier()
     monkeypatch.setattr(driving, "claim", fake.claim)
-    database.verdict_on = lambda question: claims(question, epoch=1)
+    database.verdict_on = lambda question: wanting(question, epoch=1)
     return fake
 
 
-def claims(question: Question, epoch: int) -> Verdict:
-    return Verdict(claims=Driver(question.stream_id, 1, 1, THIS_TAB, epoch))
+def wanting(question: Question, epoch: int) -> Verdict:
+    return Verdict(wants_to_drive=Driver(question.stream_id, 1, 1, THIS_TAB, epoch))
 
 
 async def test_only_the_first_claim_in_an_epoch_says_that_it_is(
@@ -824,7 +824,7 @@ async def test_only_the_first_claim_in_an_epoch_says_that_it_is(
     await joined(the_watch)
     await await_until(lambda: len(barrier.claims) > 2, "three claims")
     assert [is_first for _, is_first in barrier.claims][:3] == [True, False, False]
-    database.verdict_on = lambda question: claims(question, epoch=2)
+    database.verdict_on = lambda question: wanting(question, epoch=2)
     await await_until(lambda: barrier.claims[-1][0].epoch == 2, "a claim in the next epoch")
     firsts = [is_first for driver, is_first in barrier.claims if driver.epoch == 2]
     assert firsts[0] is True
@@ -859,5 +859,5 @@ async def test_nothing_is_kept_for_a_stream_that_leaves_before_its_claim_has_beg
 
     stream.answer = answer  # type: ignore[method-assign]  # right after its claim was begun
     the_watch.join(stream)
-    await await_until(lambda: barrier.claims and not the_watch._claims, "its claim is over")
+    await await_until(lambda: barrier.claims and not the_watch._claim_tasks, "its claim is over")
     assert the_watch._claimed == {}

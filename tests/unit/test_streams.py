@@ -28,11 +28,11 @@ class FakeBridge:
 async def stream() -> Any:
     """The stream of a holder, with a clock and a bridge of the test's."""
     socket: Any = SimpleNamespace(has_backpressure=True, has_text=True)
-    claims = SimpleNamespace(workspace=1, user=2, client_id="tab-00000001", session_key="")
+    token = SimpleNamespace(workspace=1, user=2, client_id="tab-00000001", session_key="")
     admission: Any = SimpleNamespace(
         stream=SimpleNamespace(pk=7),
         workspace=SimpleNamespace(slug="desk", upstream_version=0),
-        claims=claims,
+        token=token,
     )
     stream: Any = Stream(socket, admission)
     stream.clock = Clock()
