@@ -8,7 +8,7 @@ import { Ui } from "./ui.js";
 import { handingOf, hidesOf, limitOf, offersOf, statusOf } from "./view.js";
 
 /**
- * Reads the page's data attributes, builds the parts and connects their events. The parts do not
+ * Builds the parts from what the page's data attributes tell and connects their events. The parts do not
  * know each other: lease (may I?), display (the picture), ui (the elements), tools (the rest).
  */
 
@@ -25,11 +25,11 @@ const now = Date.now;
 const ambience = { timers, now, random: Math.random };
 const visible = () => document.visibilityState === "visible";
 
-const data = /** @type {Record<string, string>} */ ({ ...document.getElementById("display")?.dataset });
+const ui = new Ui();
+const data = ui.told;
 const identity = new Identity({ workspace: data.workspace, storage: pass.storage, locks: pass.locks, crypto });
 await identity.claim();
 
-const ui = new Ui();
 const api = new Api({
   fetch: pass.fetch,
   base: data.api,

@@ -17,6 +17,8 @@ export class Ui extends Emitter {
   /** Where noVNC puts its canvas. @type {HTMLElement} */
   screen = get("screen");
   #root = get("display");
+  /** What the server has written into the page, by the names of the data attributes. @type {Record<string, string>} */
+  told = { ...this.#root.dataset };
   #still = get("still");
   #listening = new AbortController();
   #down = new Set(); // keys
