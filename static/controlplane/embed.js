@@ -1,3 +1,4 @@
+import { button, get } from "./elements.js";
 import { gettext } from "./gettext.js";
 import { Identity } from "./identity.js";
 import { pass } from "./pass.js";
@@ -15,10 +16,6 @@ const TIMEOUT_MS = 10_000;
 const ACTS = ["take", "release", "handback"];
 const OUTCOMES = ["done", "could_not", "skipped"];
 
-/** @param {string} id @returns {any} */
-const get = (id) => document.getElementById(id);
-/** @param {string} name @returns {any} */
-const button = (name) => document.querySelector(`[data-act="${name}"]`);
 const [root, status] = [get("display"), get("status")];
 
 const ticket = new URLSearchParams(location.hash.slice(1)).get("ticket");

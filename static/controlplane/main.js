@@ -3,6 +3,7 @@ import { Display } from "./display.js";
 import { connect } from "./emitter.js";
 import { Identity } from "./identity.js";
 import { Lease } from "./lease.js";
+import { keptLook } from "./look.js";
 import { pass } from "./pass.js";
 import { Ui } from "./ui.js";
 import { handingOf, hidesOf, limitOf, offersOf, statusOf } from "./view.js";
@@ -51,7 +52,6 @@ const display = new Display({
 let notice = null;
 let noticeAt = 0;
 let relitAt = 0;
-/** @type {Absence} */
 const absence = { hiddenAt: 0, backAt: 0 };
 let signedOut = false;
 let stale = false;
@@ -68,7 +68,7 @@ let news = null;
 let asker = null;
 /** @type {import("./tools.js").Tools | null} */
 let tools = null;
-/** @type {Promise<import("./tools.js").Tools | null> | null} */
+/** @type {Promise<unknown> | null} */
 let loading = null;
 
 // What a person or the server does → which part is told.
@@ -98,15 +98,6 @@ connect([
   [display, "live", () => (ui.thaw(), regainFocus(), loadNews(), (relitAt = frozenAt && now()))],
   [display, "clipboard", ({ text }) => (copied = text)],
 ]);
-
-/** Whether somebody has chosen here how pictures are shown. */
-function hasLook() {
-  try {
-    return localStorage.getItem("desktopctl.look") !== null;
-  } catch {
-    return false; // forbidden
-  }
-}
 
 function leaseChanged() {
   if (news?.isOver(notice, lease)) notice = null;
@@ -162,7 +153,7 @@ function regainFocus() {
   display.focus();
 }
 
-/** Draw once, however many parts have changed in this step. */
+/** Once, however many parts have changed in this step. */
 function draw() {
   if (isDrawing) return;
   isDrawing = true;
@@ -206,19 +197,16 @@ function render() {
   const isOurs = shown.state === "live" ? driving : lease.epoch !== null && (data.login || !signedOut);
   const offers = offersOf(view);
   ui.render({
+    ...words,
+    told: words.aloud,
     display: shown,
     driving,
     mode: isOurs ? "control" : "observe",
     status: statusOf({ ...view, ...words }),
-    facts: words.facts,
-    delay: words.delay,
     offers,
     hides: hidesOf(lease),
-    asks: words.asks,
-    told: words.aloud,
     controller: lease.control?.controller ?? "none",
     handing: handingOf(lease),
-    age: words.age,
   });
   tools?.render(offers);
   asker?.show();
@@ -244,7 +232,7 @@ async function refresh() {
   draw();
 }
 
-/** In a window beside the page; where its script does not come, in place of the page. */
+/** In a window beside the page; without that script, in its place. */
 async function signIn() {
   const beside = await import("./signin.js").catch(() => null);
   if (beside) beside.signIn(data.login, data.signedIn);
@@ -302,7 +290,7 @@ function start() {
   lease.start();
   display.start();
   leaseChanged();
-  if (hasLook()) loadTools();
+  if (keptLook()) loadTools();
   setTimeout(refresh, TICK_MS); // the stream tells it sooner
 }
 

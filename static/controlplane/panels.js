@@ -1,3 +1,4 @@
+import { button, get } from "./elements.js";
 import { Emitter } from "./emitter.js";
 import { NAMED, isPlain, keysBetween, keysymOf } from "./keys.js";
 
@@ -13,10 +14,6 @@ import { NAMED, isPlain, keysBetween, keysymOf } from "./keys.js";
 const PASTE_MS = 150;
 const PADDING = "·".repeat(32); // soft keyboards tell of a backspace only by what it erased
 
-/** @param {string} id @returns {any} */
-const get = (id) => document.getElementById(id);
-/** @param {string} name @returns {any} */
-const button = (name) => document.querySelector(`[data-act="${name}"]`);
 /** @param {Element} button @param {boolean} isPressed */
 const press = (button, isPressed) => button.setAttribute("aria-pressed", String(isPressed));
 
@@ -269,8 +266,14 @@ function question(dialog) {
 }
 
 function toggleFullscreen() {
-  if (document.fullscreenElement) document.exitFullscreen();
-  else get("display").requestFullscreen().catch(() => {});
+  const change = document.fullscreenElement ? document.exitFullscreen() : get("display").requestFullscreen();
+  change.catch(() => {}); // the button shows what came of it
+}
+
+/** To the browser's clipboard, if the browser lets us. @param {string} text @returns {Promise<boolean>} whether it did */
+export async function writeText(text) {
+  if (!navigator.clipboard || !document.hasFocus()) return false;
+  return navigator.clipboard.writeText(text).then(() => true, () => false);
 }
 
 /** @param {string} digits */

@@ -1,14 +1,14 @@
 import { Clipboard } from "./clipboard.js";
 import { connect } from "./emitter.js";
 import { gettext } from "./gettext.js";
-import { Panels } from "./panels.js";
+import { keepLook, keptLook } from "./look.js";
+import { Panels, writeText } from "./panels.js";
 
 /**
  * What watching does without: clipboard, keys that browsers keep, soft keyboard, how the picture is
  * shown, what goes into a bug report. Loaded when one of them is opened, or control is taken.
  */
 
-const LOOK_KEY = "desktopctl.look";
 /** @type {Look} noVNC's own quality and compression */
 const LOOK = { fit: true, drag: false, quality: 6, compression: 2 };
 const [CONTROL, ALT, DELETE] = [0xffe3, 0xffe9, 0xffff];
@@ -148,18 +148,9 @@ export function pressPaste(to, keysym, isMeta) {
 /** How this browser shows pictures. @returns {Look} */
 function storedLook() {
   try {
-    return { ...LOOK, ...JSON.parse(localStorage.getItem(LOOK_KEY) ?? "{}") };
+    return { ...LOOK, ...JSON.parse(keptLook() ?? "{}") };
   } catch {
-    return LOOK; // forbidden, or not ours
-  }
-}
-
-/** @param {Look} chosen */
-function keepLook(chosen) {
-  try {
-    localStorage.setItem(LOOK_KEY, JSON.stringify(chosen));
-  } catch {
-    // forbidden: it holds for this page alone
+    return LOOK; // not ours
   }
 }
 
@@ -173,10 +164,4 @@ function stamp() {
   const now = new Date();
   const local = new Date(now.getTime() - now.getTimezoneOffset() * 60_000);
   return local.toISOString().slice(0, 19).replace("T", " ").replaceAll(":", ".");
-}
-
-/** @param {string} text */
-async function writeText(text) {
-  if (!navigator.clipboard || !document.hasFocus()) return false;
-  return navigator.clipboard.writeText(text).then(() => true, () => false);
 }

@@ -1,3 +1,4 @@
+import { button, get } from "./elements.js";
 import { Emitter } from "./emitter.js";
 
 /**
@@ -7,11 +8,6 @@ import { Emitter } from "./emitter.js";
  */
 
 const MODIFIER = /^(Control|Alt|Shift)/;
-
-/** @param {string} id @returns {any} */
-const get = (id) => document.getElementById(id);
-/** The first where there are two. @param {string} name @returns {any} */
-const button = (name) => document.querySelector(`[data-act="${name}"]`);
 
 export class Ui extends Emitter {
   /** Where noVNC puts its canvas. @type {HTMLElement} */
