@@ -9,8 +9,8 @@ import { Ui } from "./ui.js";
 import { handingOf, hidesOf, limitOf, offersOf, statusOf } from "./view.js";
 
 /**
- * Builds the parts from what the page's data attributes tell and connects their events. The parts do not
- * know each other: lease (may I?), display (the picture), ui (the elements), tools (the rest).
+ * Builds the parts and connects their events. The parts do not know each other: lease (may I?), display
+ * (the picture), ui (the elements), tools (the rest).
  */
 
 const TICK_MS = 1_000;
