@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -98,14 +98,16 @@ class Peak:
 
 def settled(measure: Callable[[], int]) -> int:
     """Return what is measured once it has stayed the same for a second: a server warms up."""
-    seen: deque[int] = deque(maxlen=100)
+    base, since = measure(), time.monotonic()
 
     def is_steady() -> bool:
-        seen.append(measure())
-        return len(seen) == seen.maxlen and max(seen) - min(seen) < MIB // 16
+        nonlocal base, since
+        if abs(measure() - base) >= MIB // 32:
+            base, since = measure(), time.monotonic()
+        return time.monotonic() - since >= 1
 
     wait_until(is_steady, "the server's memory has settled", expected=3)
-    return seen[-1]
+    return base
 
 
 @on_both_servers
