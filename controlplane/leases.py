@@ -190,7 +190,11 @@ def hand_back(
 
 
 def ask_for_help(workspace: Workspace, agent: Holder, reason: str) -> DisplayControlLease:
-    """Ask for a person; asking again changes the reason. Raises NotPermitted, or Refused."""
+    """Ask for a person; asking again changes the reason. Raises NotPermitted, or Refused.
+
+    Of several agents the last counts: it is to this one that control is handed back, whichever
+    agent has control meanwhile.
+    """
 
     def decide(case: _Case) -> None:
         _check_permission(case, agent)
@@ -212,6 +216,8 @@ def withdraw_help(workspace: Workspace, agent: Holder) -> DisplayControlLease:
         if case.lease.help_at is None or case.lease.agent_id != agent.user.pk:
             return
         _clear_help(case.lease)
+        if case.is_held and case.lease.controller == Controller.AGENT:
+            case.lease.agent = case.lease.holder
         case.is_changed = True
         _note_by(case, agent, What.HELP_WITHDRAWN, "")
 
@@ -616,10 +622,10 @@ def _start(
     lease.ended_at = lease.hidden_at = None
     lease.ended_reason = lease.ended_by = lease.ended_note = ""
     _clear_parking(lease)
-    if holder.kind == Controller.AGENT:
-        lease.agent = holder.user
-    else:
+    if holder.kind == Controller.USER:
         _clear_handed_back(lease)
+    elif lease.help_at is None:
+        lease.agent = holder.user
     _note_by(case, holder, what, what if ended_epoch is not None else "", ended_epoch=ended_epoch)
 
 
@@ -655,7 +661,7 @@ def _end(case: _Case, reason: EndReason, *, by: str, note: str = "", ip: str | N
     )
     is_release = reason == EndReason.RELEASED
     if ended == Controller.AGENT and is_release and lease.agent_id == lease.holder_id:
-        lease.agent = None  # else another agent has asked for a person, and waits on
+        lease.agent = None  # else another one has asked for a person, and waits on
         _clear_help(lease)
     if ended == Controller.USER and not is_release and lease.agent_id is not None:
         _park(case, reason)

@@ -155,6 +155,8 @@ class LeaseModel:
         self._begin()
         if self.wants_help and self.agent == seat.name:
             self._is_changed, self.wants_help = True, ""
+            if self.controller == "agent" and self.seat:
+                self.agent = self.seat.name
             self._tell("help_withdrawn", seat.name, seat.client_id)
         return self._finish(seat, OK)
 
@@ -362,10 +364,10 @@ class LeaseModel:
         self.expires_at = self._within_longest(self.now + ttl)
         self.ended_at, self.reason, self.by, self.note = None, "", "", ""
         self.parked = None
-        if seat.kind == "agent":
-            self.agent = seat.name
-        else:
+        if seat.kind == "user":
             self.handed_back = None
+        elif not self.wants_help:
+            self.agent = seat.name
         self._tell(what, seat.name, seat.client_id, ended_epoch=ended_epoch, reason=reason)
         return OK
 
@@ -388,7 +390,7 @@ class LeaseModel:
         self.reason, self.by, self.note = reason, by, note
         client_id = self.seat.client_id if self.seat else ""
         self._tell(reason, by, client_id, ended_epoch=self.epoch, reason=reason, note=note)
-        if reason == "released" and not was_persons:
+        if reason == "released" and not was_persons and self.seat and self.agent == self.seat.name:
             self.agent = self.wants_help = ""
         if reason != "released" and was_persons and self.agent and self.seat:
             self.parked = Parked(self.seat.name, reason)

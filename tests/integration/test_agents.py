@@ -457,11 +457,23 @@ def test_an_agent_that_releases_leaves_anothers_request_for_a_person_alone(scene
     row, _ = token("control", name="Other")
     leases.ask_for_help(scene.desk, agent(row.account), "captcha")
     leases.release(scene.desk, agent(scene.row.account, PROCESS))
+    scene.agent_holds()
     lease = lease_of(scene.desk)
     assert (lease.agent, lease.help_reason) == (row.account, "captcha")
+    leases.release(scene.desk, agent(scene.row.account, PROCESS))
     leases.acquire(scene.desk, agent(row.account), ttl=300)
     leases.release(scene.desk, agent(row.account))
     assert (lease_of(scene.desk).agent, lease_of(scene.desk).help_at) == (None, None)
+
+
+def test_who_needs_no_person_any_more_leaves_the_agent_that_has_control_to_be_handed_back_to(
+    scene: Scene,
+) -> None:
+    scene.agent_holds()
+    row, _ = token("control", name="Other")
+    leases.ask_for_help(scene.desk, agent(row.account), "captcha")
+    leases.withdraw_help(scene.desk, agent(row.account))
+    assert lease_of(scene.desk).agent == scene.row.account
 
 
 def test_the_list_begins_with_what_waits_for_a_person(scene: Scene) -> None:

@@ -97,7 +97,7 @@ class Storm:
         self._epochs[desk.pk] = leases.release(desk, holder, epoch=epoch).epoch
 
     def _force(self, desk: Workspace, holder: Holder) -> bool:
-        return leases.force_release(desk, by="Mary Manager", note="storm")
+        return leases.force_release(desk, by="Mary Manager", note="storm") is not None
 
     def _hand_over(self, desk: Workspace, holder: Holder) -> bool:
         """Nobody is asked, as after the countdown of a request."""
