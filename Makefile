@@ -5,6 +5,8 @@
 # Python is started hundreds of times: what it has compiled, it keeps.
 unexport PYTHONDONTWRITEBYTECODE
 
+# Many tests wait: for a time-out, a proxy's patience, a desktop. So there are more workers than cores, but
+# for SQLite's part.
 # What is decided in the database is decided on SQLite as on PostgreSQL.
 # What needs servers and desktops decides nothing there.
 ELSEWHERE := stream event_streams token_streams flow upstream real_desktops start_desktop container
@@ -42,7 +44,7 @@ ifdef ARGS
 	$(PYTHON_TOOL) pytest $(ARGS)
 else
 	$(PYTHON_TOOL) pytest --database sqlite -n 2 $(ON_BOTH_DATABASES)
-	$(PYTHON_TOOL) pytest -n 3 --dist loadfile --no-loadscope-reorder tests/unit tests/integration tests/chaos \
+	$(PYTHON_TOOL) pytest -n 5 --dist loadfile --no-loadscope-reorder tests/unit tests/integration tests/chaos \
 		tests/newcomer
 	$(PYTHON_TOOL) pytest -n 3 --dist worksteal tests/e2e
 endif
