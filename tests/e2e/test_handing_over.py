@@ -165,7 +165,7 @@ def test_who_asks_again_at_once_is_told_to_wait(
     tab.button("Ask for control").click()
     tab.page.get_by_role("dialog").get_by_role("button", name="Ask").click()
     expect(tab.status).to_have_text(
-        "You asked a moment ago. Wait half a minute before you ask again."
+        "Your last request has only just ended. Wait a moment before you ask again."
     )
     forgive_refusal(someone, 429)
 
