@@ -466,6 +466,17 @@ def test_an_agent_that_releases_leaves_anothers_request_for_a_person_alone(scene
     assert (lease_of(scene.desk).agent, lease_of(scene.desk).help_at) == (None, None)
 
 
+def test_of_two_agents_the_newer_that_releases_leaves_the_olders_request_alone(
+    scene: Scene,
+) -> None:
+    row, _ = token("control", name="Other")
+    leases.acquire(scene.desk, agent(row.account), ttl=300)
+    leases.ask_for_help(scene.desk, agent(scene.row.account, PROCESS), "captcha")
+    leases.release(scene.desk, agent(row.account))
+    lease = lease_of(scene.desk)
+    assert (lease.agent, lease.help_reason) == (scene.row.account, "captcha")
+
+
 def test_who_needs_no_person_any_more_leaves_the_agent_that_has_control_to_be_handed_back_to(
     scene: Scene,
 ) -> None:
