@@ -1,7 +1,7 @@
 """Every error of the control plane, as one tree.
 
 Each error carries its data; its message is built from them. ``closecodes.py`` maps them to
-websocket close codes, ``api.py`` to HTTP statuses.
+websocket close codes; each RequestRefused names its HTTP status.
 
     ControlPlaneError
     ├── ConfigError            a setting has a bad value

@@ -14,7 +14,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from controlplane import handovers, leases
-from controlplane.exceptions import TooManyRequests
+from controlplane.exceptions import TooManyRequests, WorkspaceNotFound
 from controlplane.models import (
     ControlEvent,
     ControlRequest,
@@ -375,3 +375,12 @@ def test_of_two_who_ask_the_holder_chooses(
     answer(second, operator, accept=True)
     assert lease_of(asked.workspace).holder == manager
     assert outcome(asked) == "", "the new holder is asked now"
+
+
+def test_who_asks_for_a_workspace_that_has_just_been_removed_is_told_so(
+    desk: Workspace, operator: User
+) -> None:
+    found = Workspace.objects.get(pk=desk.pk)
+    desk.delete()
+    with pytest.raises(WorkspaceNotFound, match="desk"):
+        handovers.ask(found, tab(operator), "please")

@@ -366,3 +366,21 @@ def test_workspaces_with_requests_are_looked_at(
     leases.acquire(desk, tab(operator), ttl=300)
     handovers.ask(desk, tab(colleague), "please")
     assert due_for_requests() == [desk.pk]
+
+
+def test_a_workspace_that_is_removed_before_its_limits_are_looked_at_is_no_error(
+    desk: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_late(found: Workspace) -> None:
+        """It has been found, and its lease is gone before it is locked."""
+        Workspace.objects.filter(pk=desk.pk).delete()
+        seen.append(found)
+        end_overdue(found)
+
+    seen: list[Workspace] = []
+    end_overdue = leases.end_overdue
+    monkeypatch.setattr(leases, "end_overdue", too_late)
+    housekeeping._end_overdue(desk.pk)
+    assert seen == [desk]
+    housekeeping._end_overdue(desk.pk)  # nor is it found any more
+    assert seen == [desk]
