@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 
 from tests.support.server import LiveServer
 from tests.support.timing import limit
+from tests.support.trust import trusted
 
 CHROMIUM_OPTIONS = [
     "--no-sandbox",
@@ -183,7 +184,9 @@ class LinkMaker:
         self._headers = {"Authorization": f"Bearer {text.strip()}"}
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
-        return httpx.request(method, self._base + path, json=body, headers=self._headers)
+        return httpx.request(
+            method, self._base + path, json=body, headers=self._headers, verify=trusted()
+        )
 
     def make(self, role: str = "operator") -> dict[str, Any]:
         """Make a link; return what the API tells of it."""
@@ -213,6 +216,7 @@ class Robot:
             base_url=f"{server.url}/api/workspaces/desk-1/display",
             headers={"Authorization": f"Bearer {text.strip()}"},
             timeout=limit(1),
+            verify=trusted(),
         )
 
     def call(self, name: str, **body: Any) -> httpx.Response:
