@@ -11,7 +11,8 @@ from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from controlplane import logs, signins
+from controlplane import logs
+from controlplane.signin import failures
 
 
 class PeopleBackend(AxesBackend):  # type: ignore[misc]  # untyped
@@ -30,7 +31,7 @@ class PeopleBackend(AxesBackend):  # type: ignore[misc]  # untyped
     ) -> User | None:
         """Return whose name and password these are; PermissionDenied, unseen, for a guesser."""
         if request is not None:
-            signins.check_address(request)
+            failures.check_address(request)
             super().authenticate(request, username, password, **kwargs)
         user = ModelBackend.authenticate(self, request, username, password, **kwargs)
         return user if isinstance(user, User) else None

@@ -11,8 +11,8 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as CheckWarning
 from django.db import DatabaseError
 
-from controlplane import secondfactor
 from controlplane.models import Webhook, Workspace
+from controlplane.signin import secondfactor
 
 
 @register(Tags.staticfiles)

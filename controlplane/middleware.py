@@ -12,8 +12,9 @@ from django.http.response import HttpResponseBase
 from django.middleware.common import CommonMiddleware
 from whitenoise.middleware import WhiteNoiseMiddleware
 
-from controlplane import logs, proxyusers, ratelimits
+from controlplane import logs, ratelimits
 from controlplane.exceptions import TooManyRequests
+from controlplane.signin import proxy
 
 API_PREFIX = "/api/"
 # Load balancers, containers and Prometheus call by address. These answers are the same under every
@@ -139,7 +140,7 @@ class ProxySignInMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Pass the request on, as that person's, unless it is a health check or a program's."""
         if request.path not in UNDER_ANY_NAME and not _brings_a_token(request):
-            proxyusers.sign_in(request)
+            proxy.sign_in(request)
         return self._get_response(request)
 
 

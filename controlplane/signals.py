@@ -13,15 +13,16 @@ from django.db.models.signals import m2m_changed, post_delete, post_save, pre_sa
 from django.dispatch import receiver
 from django.http import HttpRequest
 
-from controlplane import access, events, handovers, leases, leasestate, signins
+from controlplane import access, events, handovers, leases, leasestate
 from controlplane.models import ApiToken, DisplayControlLease, Workspace, WorkspaceGrant
+from controlplane.signin import failures
 
 
 @receiver(user_login_failed)
 def _login_failed(request: HttpRequest | None, **_: Any) -> None:
     is_refused_unseen = getattr(request, "axes_locked_out", False)
     if request is not None and not is_refused_unseen:
-        signins.count_failure(request)
+        failures.count_failure(request)
 
 
 @receiver(user_logged_out)

@@ -182,8 +182,8 @@ AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # so the answer can say for how long
 AXES_RESET_ON_SUCCESS = True
-AXES_CLIENT_IP_CALLABLE = "controlplane.signins.address_of"
-AXES_LOCKOUT_CALLABLE = "controlplane.signins.locked_out"
+AXES_CLIENT_IP_CALLABLE = "controlplane.signin.failures.address_of"
+AXES_LOCKOUT_CALLABLE = "controlplane.signin.failures.locked_out"
 AXES_DISABLE_ACCESS_LOG = True  # who has signed in stands with each user
 AXES_ENABLE_ADMIN = False  # controlplane/admin/signins.py
 AXES_VERBOSE = False
@@ -193,13 +193,13 @@ AXES_SENSITIVE_PARAMETERS = ["username", "code", "csrfmiddlewaretoken"]
 
 # Of django-allauth, the conversation with the provider and the steps of a sign-in are used: no
 # forms, no mail, no pages of its own (urls.py). docs/decisions.md says why.
-ACCOUNT_ADAPTER = "controlplane.signinsteps.Steps"
+ACCOUNT_ADAPTER = "controlplane.signin.steps.Steps"
 ACCOUNT_EMAIL_VERIFICATION = "none"
-MFA_ADAPTER = "controlplane.secondfactor.Secrets"
+MFA_ADAPTER = "controlplane.signin.secondfactor.Secrets"
 MFA_ALLOW_UNVERIFIED_EMAIL = True  # there is no mail
 MFA_TOTP_ISSUER = f"desktopctl {_public.hostname}"
 MFA_TOTP_TOLERANCE = 1  # time steps of 30 s that a phone's clock may be off, either way
-SOCIALACCOUNT_ADAPTER = "controlplane.providerusers.Policy"
+SOCIALACCOUNT_ADAPTER = "controlplane.signin.provider.Policy"
 _provider = {
     "provider_id": OIDC_ISSUER,  # people are known by it, and by their id there
     "name": OIDC_NAME,
@@ -213,7 +213,7 @@ _provider = {
 }
 SOCIALACCOUNT_PROVIDERS = {
     "openid_connect": {
-        "provider_class": "controlplane.providerusers.Provider",
+        "provider_class": "controlplane.signin.provider.Provider",
         "APPS": [_provider] if OIDC_ISSUER else [],
     }
 }

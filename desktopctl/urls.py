@@ -5,7 +5,9 @@ from django.contrib import admin
 from django.contrib.auth import views as auth_views
 from django.urls import include, path
 
-from controlplane import conf, secondfactorpages, signinpages, views
+from controlplane import conf, views
+from controlplane.signin import pages as signinpages
+from controlplane.signin import secondfactorpages
 
 urlpatterns = [
     path("admin/login/", signinpages.admin_sign_in),  # before the admin's own

@@ -10,8 +10,8 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from controlplane import signins
 from controlplane.admin.shared import ReadOnlyAdmin
+from controlplane.signin import failures
 
 
 @admin.register(AccessAttempt)
@@ -24,7 +24,7 @@ class SignInFailureAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Return them with what ``is_locked`` needs."""
-        return signins.with_failures(super().get_queryset(request))
+        return failures.with_failures(super().get_queryset(request))
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Whoever has Django's permission to."""

@@ -439,7 +439,7 @@ def here(provider: Provider, settings: Any) -> Iterator[None]:
     settings.OIDC_ISSUER = provider.issuer
     settings.SOCIALACCOUNT_PROVIDERS = {
         "openid_connect": {
-            "provider_class": "controlplane.providerusers.Provider",
+            "provider_class": "controlplane.signin.provider.Provider",
             "APPS": [
                 {
                     "provider_id": provider.issuer,

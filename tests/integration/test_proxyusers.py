@@ -13,9 +13,10 @@ from django.http import HttpRequest
 from django.test import RequestFactory
 from django.utils.timezone import now
 
-from controlplane import proxyusers
 from controlplane.proxies import Identity
-from controlplane.proxyusers import SESSION_TIME
+from controlplane.proxyusers import BACKEND
+from controlplane.signin import proxy
+from controlplane.signin.proxy import SESSION_TIME
 
 pytestmark = pytest.mark.django_db
 
@@ -34,13 +35,13 @@ def request_of(identity: Identity | None, session: SessionStore | None = None) -
 def visit(name: str, groups: tuple[str, ...] | None = None) -> HttpRequest:
     """Come with what the proxy says for the first time."""
     request = request_of(Identity(name, groups))
-    proxyusers.sign_in(request)
+    proxy.sign_in(request)
     return request
 
 
 @pytest.fixture(autouse=True)
 def _proxied(settings: Any) -> None:
-    settings.AUTHENTICATION_BACKENDS = ["controlplane.backends.PeopleBackend", proxyusers.BACKEND]
+    settings.AUTHENTICATION_BACKENDS = ["controlplane.backends.PeopleBackend", BACKEND]
 
 
 def test_a_session_that_ends_in_less_than_half_its_time_is_prolonged() -> None:
@@ -48,7 +49,7 @@ def test_a_session_that_ends_in_less_than_half_its_time_is_prolonged() -> None:
     for left, expected in ((7 * HOUR, 7 * HOUR), (5 * HOUR, SESSION_TIME)):
         session.set_expiry(now() + left)
         request = request_of(Identity("anna", None), session)
-        proxyusers.sign_in(request)
+        proxy.sign_in(request)
         age = timedelta(seconds=request.session.get_expiry_age())
         assert expected - HOUR < age <= expected
 
@@ -57,7 +58,7 @@ def test_a_session_is_not_prolonged_where_the_proxy_names_nobody() -> None:
     session = visit("anna").session
     session.set_expiry(now() + HOUR)
     request = request_of(None, session)
-    proxyusers.sign_in(request)
+    proxy.sign_in(request)
     assert request.user.get_username() == "anna"
     assert request.session.get_expiry_age() <= HOUR.total_seconds()
 
@@ -67,7 +68,7 @@ def test_a_login_by_password_keeps_its_own_time() -> None:
     request = request_of(Identity("anna", None))
     auth.login(request, user, backend="controlplane.backends.PeopleBackend")
     before = request.session.get_expiry_age()
-    proxyusers.sign_in(request)
+    proxy.sign_in(request)
     assert request.session.get_expiry_age() == before > SESSION_TIME.total_seconds()
 
 
@@ -93,6 +94,6 @@ def test_who_may_not_sign_in_is_nobody_and_loses_the_session_of_another() -> Non
     User.objects.create_user("gone", is_active=False)
     session = visit("anna").session
     request = request_of(Identity("gone", None), session)
-    proxyusers.sign_in(request)
+    proxy.sign_in(request)
     assert request.user == AnonymousUser()
     assert auth.SESSION_KEY not in request.session

@@ -20,7 +20,8 @@ from django.http import HttpResponse
 from django.test import Client
 from django.urls import clear_url_caches
 
-from controlplane import crypto, ratelimits, secondfactor
+from controlplane import crypto, ratelimits
+from controlplane.signin import secondfactor
 from tests.integration.people import person
 from tests.support.authenticator import code_of, recovery_codes_in, secret_in, wrong_code
 from tests.support.timing import Clock, limit

@@ -18,6 +18,7 @@ from django.db.models import F, Sum
 from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
+from django.utils.module_loading import import_string
 
 from controlplane import ratelimits
 from tests.integration.people import Browser
@@ -232,3 +233,16 @@ def test_a_command_lets_somebody_try_again_everywhere(capsys: pytest.CaptureFixt
     assert capsys.readouterr().out == f"{HERE}\toperator\t{LIMIT}\n"
     call_command("axes_reset_username", "operator")
     assert is_signed_in(sign_in(PASSWORD))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "controlplane.backends.PeopleBackend",
+        "controlplane.proxyusers.ProxyBackend",
+        "controlplane.providerusers.ProviderBackend",
+    ],
+)
+def test_an_upgrade_finds_the_backends_that_sessions_were_begun_with(path: str) -> None:
+    found = import_string(path)
+    assert f"{found.__module__}.{found.__qualname__}" == path, "new sessions name another one"

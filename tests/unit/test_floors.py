@@ -53,8 +53,9 @@ FLOORS = (
     ("fields", "models", "migrations", "statements"),
     # 3: the services: who may do what, leases, tokens, what they tell each other
     (
-        *("outbox", "events", "notices", "access", "apitokens", "signins", "backends"),
-        *("proxyusers", "signinsteps", "providerusers", "secondfactor"),
+        *("outbox", "events", "notices", "access", "apitokens"),
+        *("signin.failures", "backends", "proxyusers", "providerusers"),
+        *("signin.steps", "signin.proxy", "signin.provider", "signin.secondfactor"),
         *("links", "leasestate", "leases"),
         *("presenters", "tokens"),
         *("handovers", "driving", "verdicts", "desktops", "sweeping", "watch"),
@@ -68,7 +69,7 @@ FLOORS = (
     # 4: HTTP and websockets in
     (
         *("middleware", "origins", "longpoll", "schemas", "api", "views"),
-        *("signinpages", "secondfactorpages"),
+        *("signin.pages", "signin.secondfactorpages"),
         *("displaysocket", "admissions", "streams", "consumers"),
     ),
     # 5: thin: parse, call a service, print

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 
-from controlplane import secondfactor
 from controlplane.management.commands._shared import find_user
+from controlplane.signin import secondfactor
 
 
 class Command(BaseCommand):

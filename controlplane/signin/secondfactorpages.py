@@ -13,10 +13,10 @@ from django.shortcuts import redirect, render, resolve_url
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from controlplane import secondfactor
 from controlplane.api.auth import user_of
 from controlplane.conf import TOTP_REQUIRED
-from controlplane.secondfactor import Step
+from controlplane.signin import secondfactor
+from controlplane.signin.secondfactor import Step
 
 _pages = require_http_methods(["GET", "HEAD", "POST"])
 

@@ -29,11 +29,12 @@ from django.shortcuts import redirect
 from django.utils.crypto import constant_time_compare
 from django.utils.timezone import now
 
-from controlplane import crypto, signins
+from controlplane import crypto
 from controlplane.backends import PeopleBackend
 from controlplane.conf import TOTP_REQUIRED
 from controlplane.exceptions import TooManyRequests
-from controlplane.signinsteps import is_a_providers_word
+from controlplane.signin import failures
+from controlplane.signin.steps import is_a_providers_word
 
 logger = logging.getLogger(__name__)
 
@@ -171,14 +172,14 @@ def accept(request: HttpRequest, user: User, code: str) -> bool:
 
     A wrong one counts as a wrong password does, and for the person, whatever address it is from.
     """
-    signins.check_guesses(request, user)
+    failures.check_guesses(request, user)
     try:
         is_theirs = _spend(user, code)
     except TooManyRequests as refusal:
-        signins.refuse_unseen(request, refusal.retry_after)
+        failures.refuse_unseen(request, refusal.retry_after)
     if is_theirs:
         return True
-    failed = {"credentials": signins.credentials_of(user), "request": request}
+    failed = {"credentials": failures.credentials_of(user), "request": request}
     user_login_failed.send(sender=__name__, **failed)
     return False
 

@@ -19,11 +19,12 @@ from django.utils.crypto import get_random_string
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from controlplane import providerusers, ratelimits, signins
+from controlplane import ratelimits
 from controlplane.conf import TOTP_OFF
 from controlplane.exceptions import TooManyRequests
-from controlplane.providerusers import FAULTS, NONCE, Protocol
-from controlplane.signinsteps import is_own_path
+from controlplane.signin import failures
+from controlplane.signin.provider import FAULTS, NONCE, Protocol, failure, refusal
+from controlplane.signin.steps import is_own_path
 
 _OUR_OWN_WISH = {"same-origin", "none"}  # a link of ours, or an address that somebody has typed
 
@@ -35,7 +36,7 @@ class SignIn(LoginView):
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         """Return what the page shows."""
-        return super().get_context_data(**kwargs) | signins.beside_the_form()
+        return super().get_context_data(**kwargs) | failures.beside_the_form()
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
         """Go on: to the session, or to what is asked for before it."""
@@ -96,7 +97,7 @@ def provider_callback(request: HttpRequest, provider_id: str) -> HttpResponseBas
 
 
 def _not_now(request: HttpRequest, too_many: TooManyRequests) -> HttpResponse:
-    response = providerusers.refusal(request, "often", status=429)
+    response = refusal(request, "often", status=429)
     response["Retry-After"] = str(too_many.retry_after)
     return response
 
@@ -106,7 +107,7 @@ def _spoken(request: HttpRequest, with_provider: Callable[[], HttpResponse]) -> 
     try:
         return with_provider()
     except FAULTS as fault:
-        return providerusers.failure(request, fault)
+        return failure(request, fault)
 
 
 def _way_on(request: HttpRequest, otherwise: str) -> str:

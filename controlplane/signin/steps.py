@@ -25,8 +25,10 @@ class Steps(DefaultAccountAdapter):  # type: ignore[misc]  # untyped
 
     def get_login_stages(self) -> list[str]:
         """Return the steps before the session, in their order."""
-        asked = [] if settings.SIGNIN_TOTP == TOTP_OFF else ["controlplane.secondfactor.Step"]
-        return [*asked, "controlplane.providerusers.Vouching"]
+        asked = (
+            [] if settings.SIGNIN_TOTP == TOTP_OFF else ["controlplane.signin.secondfactor.Step"]
+        )
+        return [*asked, "controlplane.signin.provider.Vouching"]
 
     def post_login(
         self, request: HttpRequest, user: User, *, signal_kwargs: Any, **kwargs: Any
