@@ -23,10 +23,11 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from controlplane import metrics, outbox
+from controlplane import metrics
 from controlplane.models import ControlEvent, Workspace
 from controlplane.outages import Outage
 from controlplane.statements import Insert
+from controlplane.webhooks import outbox
 
 logger = logging.getLogger(__name__)
 

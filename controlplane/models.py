@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 from controlplane.destinations import parse_url
 from controlplane.exceptions import PostFailed, UpstreamError
 from controlplane.fields import EncryptedTextField, UnreadableSecret
-from controlplane.posting import parse_endpoint
+from controlplane.webhooks.posting import parse_endpoint
 
 CLIENT_ID_PATTERN = r"^[A-Za-z0-9_-]{8,64}$"
 MAX_NOTE_LENGTH = 500
@@ -685,7 +685,8 @@ class Webhook(models.Model):
 class WebhookDelivery(models.Model):
     """One event that one webhook is told. Waits until ``delivered_at`` or ``failed_at`` is set.
 
-    The row is written with its event, by the database alone (``outbox.py``): hence the defaults.
+    The row is written with its event, by the database alone (``webhooks/outbox.py``): hence the
+    defaults.
     """
 
     webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="deliveries")

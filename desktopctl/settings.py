@@ -270,7 +270,7 @@ else:
     _database["OPTIONS"].setdefault("keepalives_interval", 2)
     # The queue of webhooks. It is made of PostgreSQL: on SQLite, their worker does without.
     INSTALLED_APPS.append("procrastinate.contrib.django")
-    PROCRASTINATE_ON_APP_READY = "controlplane.webhookworker.register"
+    PROCRASTINATE_ON_APP_READY = "controlplane.webhooks.worker.register"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.str("REDIS_URL", "")
@@ -349,9 +349,8 @@ LOGGING = {
         "uvicorn.access": {"filters": ["no_query"]},
         "uvicorn.error": {"filters": ["no_query"]},
         "daphne": {"level": "WARNING"},
-        "procrastinate": {
-            "level": "WARNING"
-        },  # a line for each job; webhooks.py tells what matters
+        # A line for each job; webhooks/deliveries.py tells what matters.
+        "procrastinate": {"level": "WARNING"},
         # A traceback a second while Redis is away; notices.py and events.py say so once each.
         "channels_redis": {"level": "CRITICAL"},
     },

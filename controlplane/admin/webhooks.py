@@ -8,9 +8,9 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from controlplane import outbox, webhooks
 from controlplane.admin.shared import MakesSecrets, ReadOnlyAdmin, TakesRowsAlong
 from controlplane.models import Webhook, WebhookDelivery
+from controlplane.webhooks import adding, outbox
 
 
 @admin.register(Webhook)
@@ -29,7 +29,7 @@ class WebhookAdmin(TakesRowsAlong, MakesSecrets):
 
     def issue(self, made: Webhook) -> str:
         """Save a new webhook, with a secret."""
-        return webhooks.issue(made)
+        return adding.issue(made)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Who made it, and when."""

@@ -18,8 +18,9 @@ from django.db import connection
 from procrastinate.contrib.django import app as queue
 from procrastinate.exceptions import ConnectorException
 
-from controlplane import leases, outbox, webhooks
+from controlplane import leases
 from controlplane.models import WebhookDelivery, Workspace
+from controlplane.webhooks import adding, deliveries, outbox
 from tests.integration.people import tab
 from tests.support.processes import Process
 from tests.support.receiver import Receiver
@@ -49,7 +50,7 @@ def link() -> Iterator[TcpProxy]:
 def test_the_worker_goes_on_after_its_database_was_away(
     desk: Workspace, operator: User, receiver: Receiver, link: TcpProxy, tmp_path: Path
 ) -> None:
-    webhooks.create("Platform", receiver.url)
+    adding.create("Platform", receiver.url)
     database = f"postgres://postgres@127.0.0.1:{link.port}/{connection.settings_dict['NAME']}"
     env = {**os.environ, "DATABASE_URL": database, "WEBHOOK_ALLOW": LOOPBACK}
     argv = [sys.executable, "manage.py", "deliver_webhooks"]
@@ -85,9 +86,9 @@ def test_a_queue_that_cannot_be_told_fails_no_decision_and_is_said(
     def fail(**_: object) -> None:
         raise ConnectorException("away")
 
-    webhooks.create("Platform", receiver.url)
+    adding.create("Platform", receiver.url)
     monkeypatch.setattr(queue.job_manager, "list_jobs", fail)
     assert leases.acquire(desk, tab(operator), ttl=300).epoch == 1
     assert "some seconds late" in caplog.text
-    assert len(webhooks.due_lanes()) == 1
+    assert len(deliveries.due_lanes()) == 1
     assert outbox.has_queue()

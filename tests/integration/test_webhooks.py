@@ -22,11 +22,14 @@ from django.db.models.functions import Now
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from procrastinate.contrib.django import app as queue
 
-from controlplane import handovers, housekeeping, leases, outbox, webhooks
+from controlplane import handovers, housekeeping, leases
 from controlplane.models import ControlEvent, Webhook, WebhookDelivery, Workspace
-from controlplane.outbox import Lane
-from controlplane.webhooks import Outcome, due_lanes, settle, take
+from controlplane.presenters import iso
+from controlplane.webhooks import adding, deliveries, outbox
+from controlplane.webhooks.deliveries import Outcome, due_lanes, settle, take
+from controlplane.webhooks.outbox import Lane
 from tests.integration.people import OTHER_TAB, now, person, tab
 from tests.support.processes import ROOT, Process
 from tests.support.receiver import Receiver
@@ -53,7 +56,7 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def hook(desk: Workspace, receiver: Receiver) -> Webhook:
     """A webhook for all workspaces."""
-    return webhooks.create("Platform", receiver.url)[0]
+    return adding.create("Platform", receiver.url)[0]
 
 
 def come_and_go(desk: Workspace, user: User) -> None:
@@ -87,9 +90,9 @@ def test_each_webhook_that_wants_an_event_gets_a_delivery(
     hook: Webhook, desk: Workspace, operator: User, receiver: Receiver
 ) -> None:
     other = Workspace.objects.create(slug="other", upstream_url="tcp://127.0.0.1:5998")
-    own, _ = webhooks.create("Own", receiver.url, workspace=desk)
-    webhooks.create("Elsewhere", receiver.url, workspace=other)
-    off, _ = webhooks.create("Off", receiver.url)
+    own, _ = adding.create("Own", receiver.url, workspace=desk)
+    adding.create("Elsewhere", receiver.url, workspace=other)
+    off, _ = adding.create("Off", receiver.url)
     Webhook.objects.filter(pk=off.pk).update(enabled=False)
     leases.acquire(desk, tab(operator), ttl=300)
     found = WebhookDelivery.objects.values_list("webhook", "workspace_slug", "event__what")
@@ -143,9 +146,9 @@ def test_the_payload_names_no_client_and_no_address(
     come_and_go(desk, operator)
     event = ControlEvent.objects.get(what="released")
     assert (event.client_id, event.ip) != ("", None)
-    assert webhooks.payload(event) == {
+    assert deliveries.payload(event) == {
         "type": "control.released",
-        "timestamp": webhooks.iso(event.at),
+        "timestamp": iso(event.at),
         "data": {
             "workspace": "desk",
             "name": "Desk 12",
@@ -216,8 +219,8 @@ def test_what_another_has_begun_since_is_not_written_over(
 
 
 def test_the_pauses_grow_to_an_hour() -> None:
-    assert [webhooks.pause_after(n) for n in (1, 2, 3, 4)] == [5, 15, 45, 135]
-    assert {webhooks.pause_after(n) for n in (7, 30, 3000)} == {3600}
+    assert [deliveries.pause_after(n) for n in (1, 2, 3, 4)] == [5, 15, 45, 135]
+    assert {deliveries.pause_after(n) for n in (7, 30, 3000)} == {3600}
 
 
 def test_what_fails_for_a_day_is_given_up_and_skipped_and_said(
@@ -255,7 +258,7 @@ def test_a_removed_workspace_is_still_told_of(
     desk.delete()
     taken = take(Lane(hook.pk, "desk"))
     assert isinstance(taken, WebhookDelivery)
-    assert webhooks.payload(taken.event)["data"]["name"] == "desk"
+    assert deliveries.payload(taken.event)["data"]["name"] == "desk"
 
 
 def test_what_has_ended_is_removed_after_a_month(
@@ -402,7 +405,7 @@ def test_two_workers_tell_each_event_once_and_in_order(
     other = Workspace.objects.create(slug="other", name="Other", upstream_url="tcp://127.0.0.1:1")
     person("second", "Sec Ond", is_superuser=True)
     second = User.objects.get(username="second")
-    webhooks.create("Another", receiver.url)
+    adding.create("Another", receiver.url)
     come_and_go(desk, operator)
     workers(), workers()
     for _ in range(5):
@@ -424,6 +427,12 @@ def test_two_workers_tell_each_event_once_and_in_order(
                     ids.append(told.data["id"])
             assert ids == sorted(set(ids))
             assert len(ids) == count
+
+
+def test_jobs_from_before_an_upgrade_find_their_tasks() -> None:
+    ours = {name for name in queue.tasks if name.startswith(outbox.QUEUE)}
+    assert ours == ({"webhooks:deliver", "webhooks:look"} if outbox.has_queue() else set())
+    assert outbox.DELIVER == "webhooks:deliver"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -529,7 +538,7 @@ def test_a_secret_that_no_key_fits_is_said_and_reencrypt_keeps_those_that_fit(
     leases.acquire(desk, tab(operator), ttl=300)
     taken = take(Lane(hook.pk, "desk"))
     assert isinstance(taken, WebhookDelivery)
-    assert "SECRET_KEY" in asyncio.run(webhooks.send(taken)).error
+    assert "SECRET_KEY" in asyncio.run(deliveries.send(taken)).error
 
 
 # --- The admin ------------------------------------------------------------------------------------
@@ -609,7 +618,7 @@ def test_staff_who_may_only_look_deliver_nothing_again(
 def test_a_workspace_with_webhooks_can_be_deleted_in_the_admin(
     office: Client, desk: Workspace, operator: User, receiver: Receiver
 ) -> None:
-    webhooks.create("Own", receiver.url, workspace=desk)
+    adding.create("Own", receiver.url, workspace=desk)
     leases.acquire(desk, tab(operator), ttl=300)
     url = reverse("admin:controlplane_workspace_delete", args=[desk.pk])
     office.post(url, {"post": "yes"})

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from controlplane.management.commands.serve import SHUTDOWN_SECONDS
-from controlplane.webhooks import POST_SECONDS
+from controlplane.webhooks.deliveries import POST_SECONDS
 from tests.support.dockerfile import Dockerfile
 from tests.support.processes import ROOT
 from tests.unit.test_docs import defaults_in_readme

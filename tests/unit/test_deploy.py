@@ -14,8 +14,9 @@ import uvicorn
 import yaml
 from django.urls import reverse
 
-from controlplane import feed, longpoll, proxies, webhooks
+from controlplane import feed, longpoll, proxies
 from controlplane.management.commands import serve
+from controlplane.webhooks import deliveries
 from tests.support.processes import ROOT, program
 from tests.support.units import INSTALLED, Unit, example
 
@@ -150,7 +151,7 @@ def test_without_the_servers_environment_no_command_runs(tmp_path: Path) -> None
 
 def test_the_worker_has_time_to_hear_the_last_answer() -> None:
     assert WEBHOOKS.argv[-1] == "deliver_webhooks"
-    assert int(WEBHOOKS["TimeoutStopSec"]) > webhooks.POST_SECONDS
+    assert int(WEBHOOKS["TimeoutStopSec"]) > deliveries.POST_SECONDS
 
 
 def test_the_worker_may_do_no_more_than_a_node() -> None:

@@ -45,15 +45,15 @@ FLOORS = (
             "backlog",
             "inputqueue",
             "bridge",
-            "posting",
             "trials",
+            "webhooks.posting",
         ),
     ),
     # 2: the tables
     ("fields", "models", "migrations", "statements"),
     # 3: the services: who may do what, leases, tokens, what they tell each other
     (
-        *("outbox", "events", "notices", "access", "apitokens"),
+        *("webhooks.outbox", "events", "notices", "access", "apitokens"),
         *("signin.failures", "backends", "proxyusers", "providerusers"),
         *("signin.steps", "signin.proxy", "signin.provider", "signin.secondfactor"),
         *("links", "leasestate", "leases"),
@@ -61,7 +61,7 @@ FLOORS = (
         *("handovers", "driving", "verdicts", "desktops", "sweeping", "watch"),
         "screenshots",
         *("polling", "eventtail", "feedreader", "feed", "waiting"),
-        *("webhooks", "webhookworker"),
+        *("webhooks.adding", "webhooks.deliveries", "webhooks.worker"),
         *("housekeeping", "readiness", "configuring", "registration", "eventlog"),
         "scraping",
         *("workspacefiles", "workspacesync"),

@@ -17,8 +17,9 @@ import yaml
 from django.core.management import load_command_class
 from django.urls import resolve, reverse
 
-from controlplane import feed, longpoll, streams, webhooks
+from controlplane import feed, longpoll, streams
 from controlplane.management.commands import serve
+from controlplane.webhooks import deliveries
 from tests.support.dockerfile import Dockerfile
 from tests.support.processes import ROOT
 from tests.unit.test_deploy import COMMANDS, NGINX
@@ -151,7 +152,7 @@ def test_a_node_has_time_to_drain() -> None:
 
 
 def test_the_worker_has_time_to_hear_the_last_answer() -> None:
-    assert pod_of(WORKER)["terminationGracePeriodSeconds"] > webhooks.POST_SECONDS
+    assert pod_of(WORKER)["terminationGracePeriodSeconds"] > deliveries.POST_SECONDS
 
 
 def test_nodes_go_one_at_a_time_and_never_the_last() -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from controlplane import posting
 from controlplane.destinations import Network, numeric
 from controlplane.exceptions import PostFailed
-from controlplane.posting import Endpoint, may_be_told, parse_endpoint, post
+from controlplane.webhooks import posting
+from controlplane.webhooks.posting import Endpoint, may_be_told, parse_endpoint, post
 from tests.support.processes import free_port
 from tests.support.receiver import Receiver
 from tests.support.silence import silent_address

@@ -8,8 +8,9 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management import BaseCommand, CommandError
 
-from controlplane import configuring, webhooks
+from controlplane import configuring
 from controlplane.management.commands._shared import ADMINISTRATOR, find_workspace
+from controlplane.webhooks import adding
 
 
 class Command(BaseCommand):
@@ -29,7 +30,7 @@ class Command(BaseCommand):
         workspace = find_workspace(slug) if slug else None
         name, url = options["name"].strip(), options["url"]
         try:
-            webhook, secret = webhooks.create(
+            webhook, secret = adding.create(
                 name, url, workspace=workspace, created_by=ADMINISTRATOR
             )
         except ValidationError as error:

@@ -10,8 +10,8 @@ from typing import Any
 
 from django.core.management import BaseCommand
 
-from controlplane import webhookworker
 from controlplane.management.commands import _starting
+from controlplane.webhooks import worker
 
 
 class Command(BaseCommand):
@@ -36,4 +36,4 @@ async def _until_told(once: bool) -> None:
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-    await webhookworker.run(once=once)
+    await worker.run(once=once)

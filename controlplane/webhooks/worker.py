@@ -1,7 +1,7 @@
 """The worker that delivers to webhooks; ``manage.py deliver_webhooks`` runs it.
 
 On PostgreSQL it is procrastinate's: a job a lane, at most one of which is being done. What to send,
-in which order and when again is said by the deliveries' rows (``webhooks.py``); the queue wakes,
+in which order and when again is said by the deliveries' rows (``deliveries.py``); the queue wakes,
 spreads the lanes over all workers and keeps to the times. SQLite has no queue: there, the worker
 looks into the rows every second.
 """
@@ -20,10 +20,10 @@ from procrastinate.contrib.django import connector_params
 from procrastinate.exceptions import ProcrastinateException
 from procrastinate.jobs import Status
 
-from controlplane import outbox, webhooks
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.outages import words_of
-from controlplane.outbox import QUEUE, Lane
+from controlplane.webhooks import deliveries, outbox
+from controlplane.webhooks.outbox import QUEUE, Lane
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +49,11 @@ async def run(*, once: bool = False) -> None:
 
 
 # --- PostgreSQL -----------------------------------------------------------------------------------
+# Jobs in the database hold these names: they stay, wherever the functions go.
 @_tasks.task(name="deliver", queue=QUEUE)
 async def _deliver(webhook_id: int, workspace_slug: str) -> None:
     lane = Lane(webhook_id, workspace_slug)
-    next_time = await webhooks.deliver(lane, _threads)
+    next_time = await deliveries.deliver(lane, _threads)
     if next_time:
         await _threads.run(outbox.wake, [lane], at=next_time)
 
@@ -67,7 +68,7 @@ async def look() -> None:
     """Wake the lanes whose job was lost: with its worker, or before it reached the queue."""
     for lost in await queue.job_manager.get_stalled_jobs(queue=QUEUE):
         await queue.job_manager.finish_job(lost, Status.FAILED, delete_job=True)
-    lanes = await _threads.run(webhooks.due_lanes)
+    lanes = await _threads.run(deliveries.due_lanes)
     await _threads.run(outbox.wake, lanes, overrides=True)
 
 
@@ -106,8 +107,8 @@ async def _work(once: bool) -> None:
 async def _run_loop(once: bool) -> None:
     while True:
         try:
-            lanes = await _threads.run(webhooks.due_lanes)
-            await asyncio.gather(*(webhooks.deliver(lane, _threads) for lane in lanes))
+            lanes = await _threads.run(deliveries.due_lanes)
+            await asyncio.gather(*(deliveries.deliver(lane, _threads) for lane in lanes))
         except AnyDatabaseError as error:
             if once:
                 raise

@@ -1,4 +1,4 @@
-"""Webhooks: making one, and telling it what waits for it, in order.
+"""Telling webhooks what waits for them, in order.
 
 Signed as Standard Webhooks has it (standardwebhooks.com). A delivery is tried for a day; it is then
 given up, and the next one's turn. Whoever delivers takes a lane's first delivery for a minute, in
@@ -13,7 +13,6 @@ import hashlib
 import hmac
 import json
 import logging
-import secrets
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,15 +25,14 @@ from django.db.models.functions import Now
 
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.exceptions import PostFailed
-from controlplane.models import ControlEvent, Webhook, WebhookDelivery, Workspace
-from controlplane.outbox import Lane
-from controlplane.posting import parse_endpoint, post
+from controlplane.models import ControlEvent, Webhook, WebhookDelivery
 from controlplane.presenters import iso
+from controlplane.webhooks.adding import PREFIX
+from controlplane.webhooks.outbox import Lane
+from controlplane.webhooks.posting import parse_endpoint, post
 
 logger = logging.getLogger(__name__)
 
-PREFIX = "whsec_"  # of the scheme
-SECRET_BYTES = 32
 POST_SECONDS = 10.0
 TAKEN_SECONDS = 60
 TURN_SECONDS = 10.0  # after which a lane makes room for others, and for a worker's end
@@ -49,27 +47,6 @@ class Outcome:
 
     status: int | None = None
     error: str = ""
-
-
-def issue(webhook: Webhook) -> str:
-    """Save a new webhook with a secret, and return that: it is shown this once."""
-    secret = base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
-    webhook.secret = PREFIX + secret
-    webhook.save(force_insert=True)
-    logger.info("webhook %s added", webhook.name)
-    return webhook.secret
-
-
-def create(
-    name: str, url: str, *, workspace: Workspace | None = None, created_by: str = ""
-) -> tuple[Webhook, str]:
-    """Add a webhook, for one workspace or for all; return it and its secret.
-
-    Raises ValidationError.
-    """
-    webhook = Webhook(name=name, url=url, workspace=workspace, created_by=created_by)
-    webhook.full_clean(exclude=["secret", "created_at"])
-    return webhook, issue(webhook)
 
 
 # --- What is sent ---------------------------------------------------------------------------------
