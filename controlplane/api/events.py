@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from django.http import HttpRequest, StreamingHttpResponse
 from ninja import Header, Query, Router
 
-from controlplane import feed
 from controlplane.api.auth import session_key_of, user_of
 from controlplane.api.errors import FAILURES
-from controlplane.feedreader import Caller
+from controlplane.feed import eventstreams
+from controlplane.feed.reader import Caller
 from controlplane.models import CLIENT_ID_PATTERN
 
 _EVENT_ID = r"^[0-9]{0,18}$"
@@ -29,9 +29,9 @@ router = Router(tags=["events"])
 class EventStreamResponse(StreamingHttpResponse):
     """A response that tells the feed when the server is through with it."""
 
-    def __init__(self, listener: feed.Listener) -> None:
+    def __init__(self, listener: eventstreams.Listener) -> None:
         super().__init__(
-            feed.current().stream(listener),
+            eventstreams.current().stream(listener),
             content_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
@@ -59,5 +59,5 @@ def get_events(
     """
     resume_after = last_event_id or last_seen
     caller = Caller(user_of(request).pk, client_id, session_key_of(request))
-    listener = feed.current().admit(caller, int(resume_after) if resume_after else None)
+    listener = eventstreams.current().admit(caller, int(resume_after) if resume_after else None)
     return EventStreamResponse(listener)

@@ -13,8 +13,9 @@ from django.db import OperationalError, connection
 from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
-from controlplane import apitokens, events, eventtail, leases
-from controlplane.feedreader import Caller, Message, Reader
+from controlplane import apitokens, events, leases
+from controlplane.feed import tail
+from controlplane.feed.reader import Caller, Message, Reader
 from controlplane.models import (
     ControlEvent,
     DisplayStatus,
@@ -460,7 +461,7 @@ def _record(workspace: Workspace, event_id: int) -> None:
 def test_more_events_than_are_read_at_once_are_told_one_look_after_the_other(
     room: Room, listening: Someone, desk: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(eventtail, "READ_AT_ONCE", 3)
+    monkeypatch.setattr(tail, "READ_AT_ONCE", 3)
     for _ in range(7):
         events.record(desk, ControlEvent.What.KEPT, at=now(), epoch=1)
     assert [len(room.told(listening)) for _ in range(4)] == [3, 3, 1, 0]
@@ -480,7 +481,7 @@ def test_what_could_not_be_read_is_told_after_the_next_look(
         raise OperationalError("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr("controlplane.feedreader.presenters.read", fail)
+        patch.setattr("controlplane.feed.reader.presenters.read", fail)
         with pytest.raises(OperationalError):
             room.look()
     assert happenings(room.told(listening)) == [("desk", "acquired")]

@@ -14,7 +14,8 @@ import uvicorn
 import yaml
 from django.urls import reverse
 
-from controlplane import feed, longpoll, proxies
+from controlplane import longpoll, proxies
+from controlplane.feed import eventstreams
 from controlplane.management.commands import serve
 from controlplane.webhooks import deliveries
 from tests.support.processes import ROOT, program
@@ -223,7 +224,7 @@ def test_the_proxy_outwaits_everything_that_waits() -> None:
     assert len(waits) == 2
     assert min(waits) > 2 * SILENCE_SECONDS
     assert min(waits) > longpoll.MAX_SECONDS + 10
-    assert min(waits) > 2 * feed.KEEPALIVE_SECONDS
+    assert min(waits) > 2 * eventstreams.KEEPALIVE_SECONDS
 
 
 def test_idle_connections_are_let_go_of_before_a_node_closes_them() -> None:

@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.eventtail import GAP_SECONDS, MAX_GAPS, Mark
+from controlplane.feed.tail import GAP_SECONDS, MAX_GAPS, Mark
 
 
 def test_what_follows_without_a_gap_moves_the_resume_point_to_the_newest() -> None:

@@ -11,10 +11,11 @@ import pytest
 from channels.layers import InMemoryChannelLayer
 from django.db import OperationalError
 
-from controlplane import events, feed, notices
+from controlplane import events, notices
 from controlplane.exceptions import TooManyRequests
-from controlplane.feed import MAX_WAITING, Feed, Listener
-from controlplane.feedreader import Caller, Listening, Message, Outcome
+from controlplane.feed import eventstreams
+from controlplane.feed.eventstreams import MAX_WAITING, Feed, Listener
+from controlplane.feed.reader import Caller, Listening, Message, Outcome
 from tests.support.timing import await_until, limit
 
 OLIVE, OSCAR = Caller(1, "", "login-1"), Caller(2, "", "login-2")
@@ -60,7 +61,7 @@ async def test_of_what_waits_for_a_slow_listener_the_newest_of_each_is_kept_in_o
 
 
 async def test_silence_is_broken_by_comments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "KEEPALIVE_SECONDS", 0.01)
+    monkeypatch.setattr(eventstreams, "KEEPALIVE_SECONDS", 0.01)
     listener = Listener(OLIVE)
     assert await listener.take() == ": \n\n"
     listener.put([])
@@ -68,11 +69,11 @@ async def test_silence_is_broken_by_comments(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_comments_come_more_often_than_proxies_lose_patience() -> None:
-    assert feed.KEEPALIVE_SECONDS == 15
+    assert eventstreams.KEEPALIVE_SECONDS == 15
 
 
 def test_who_has_signed_out_is_noticed_within_five_seconds() -> None:
-    assert feed.ACCESS_SECONDS + 1 < 5
+    assert eventstreams.ACCESS_SECONDS + 1 < 5
 
 
 # --- The streams of a process ---------------------------------------------------------------------
@@ -106,7 +107,7 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> FakeReader:
         fake.made += 1
         return fake
 
-    monkeypatch.setattr(feed, "Reader", make)
+    monkeypatch.setattr(eventstreams, "Reader", make)
     return fake
 
 
@@ -203,7 +204,7 @@ async def test_access_is_checked_every_few_seconds(
 ) -> None:
     reading = await Reading(the_feed).until(5)
     assert [checks for _, checks in reader.looks][:4] == [True, False, False, False]
-    monkeypatch.setattr(feed, "ACCESS_SECONDS", 0.0)
+    monkeypatch.setattr(eventstreams, "ACCESS_SECONDS", 0.0)
     count = len(reading.parts)
     await reading.until(count + 3)
     assert reader.looks[-1] == (1, True)
@@ -256,7 +257,7 @@ async def test_who_is_let_in_and_never_starts_takes_no_place(the_feed: Feed) -> 
 async def test_a_stream_that_has_sent_a_lot_ends_and_can_be_resumed(
     the_feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "MAX_STREAM_BYTES", 200)
+    monkeypatch.setattr(eventstreams, "MAX_STREAM_BYTES", 200)
     await Reading(the_feed).end()
 
 
@@ -275,7 +276,7 @@ async def test_at_shutdown_all_streams_end_and_new_ones_too(the_feed: Feed) -> N
 async def test_shutdown_does_not_wait_for_who_does_not_read(
     the_feed: Feed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feed, "END_SECONDS", 0.01)
+    monkeypatch.setattr(eventstreams, "END_SECONDS", 0.01)
     stuck = the_feed.stream(the_feed.admit(OLIVE))
     await anext(stuck)
     async with asyncio.timeout(limit(1)):
@@ -284,7 +285,7 @@ async def test_shutdown_does_not_wait_for_who_does_not_read(
 
 
 def texts(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [each.getMessage() for each in caplog.records if each.name == "controlplane.feed"]
+    return [each.getMessage() for each in caplog.records if each.name == eventstreams.__name__]
 
 
 @pytest.mark.parametrize("error", [OperationalError("gone"), ZeroDivisionError("a bug")])

@@ -60,7 +60,7 @@ FLOORS = (
         *("presenters", "tokens"),
         *("handovers", "driving", "verdicts", "desktops", "sweeping", "watch"),
         "screenshots",
-        *("polling", "eventtail", "feedreader", "feed", "waiting"),
+        *("polling", "feed.tail", "feed.reader", "feed.eventstreams", "waiting"),
         *("webhooks.adding", "webhooks.deliveries", "webhooks.worker"),
         *("housekeeping", "readiness", "configuring", "registration", "eventlog"),
         "scraping",

@@ -17,7 +17,8 @@ import yaml
 from django.core.management import load_command_class
 from django.urls import resolve, reverse
 
-from controlplane import feed, longpoll, streams
+from controlplane import longpoll, streams
+from controlplane.feed import eventstreams
 from controlplane.management.commands import serve
 from controlplane.webhooks import deliveries
 from tests.support.dockerfile import Dockerfile
@@ -147,7 +148,7 @@ def test_a_broker_or_database_that_is_away_neither_restarts_a_node_nor_takes_it_
 def test_a_node_has_time_to_drain() -> None:
     drain = container_of(SERVER)["lifecycle"]["preStop"]["sleep"]["seconds"]
     ending = serve.SHUTDOWN_SECONDS + streams.CLEAN_UP_SECONDS
-    others = longpoll.END_SECONDS + feed.END_SECONDS
+    others = longpoll.END_SECONDS + eventstreams.END_SECONDS
     assert pod_of(SERVER)["terminationGracePeriodSeconds"] > drain + ending + others
 
 

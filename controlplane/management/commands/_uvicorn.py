@@ -17,10 +17,12 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Answer who waits, end event streams, then close down as uvicorn does."""
-        from controlplane import feed, longpoll  # noqa: PLC0415  (the application is loaded by now)
+        # The application is loaded by now.
+        from controlplane import longpoll  # noqa: PLC0415
+        from controlplane.feed import eventstreams  # noqa: PLC0415
 
         await longpoll.end_all()
-        await feed.current().end_all()
+        await eventstreams.current().end_all()
         await super().shutdown(sockets)
 
 

@@ -20,7 +20,8 @@ from django.utils.module_loading import import_string
 from twisted.internet import reactor  # after daphne.server, which chooses asyncio's
 from twisted.internet.defer import Deferred
 
-from controlplane import feed, longpoll, metrics
+from controlplane import longpoll, metrics
+from controlplane.feed import eventstreams
 from controlplane.management.commands import _starting, _uvicorn
 from controlplane.management.commands._websocket import WebSocket
 from controlplane.streams import open_streams
@@ -124,7 +125,7 @@ def _run_uvicorn(listener: socket.socket, workers: int) -> None:
 
 async def _end_streams() -> None:
     await longpoll.end_all()
-    await feed.current().end_all()
+    await eventstreams.current().end_all()
     await open_streams.end_all()
 
 

@@ -20,10 +20,11 @@ from django.contrib.auth.models import User
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from controlplane import access, eventtail, presenters
+from controlplane import access, presenters
 from controlplane.access import Permissions
 from controlplane.dbthreads import time_limit
-from controlplane.eventtail import Mark
+from controlplane.feed import tail
+from controlplane.feed.tail import Mark
 from controlplane.models import ControlEvent, DisplayStream, Workspace
 from controlplane.presenters import Json, LeaseView, Viewer
 from controlplane.verdicts import Seen
@@ -225,8 +226,8 @@ def _read(
     newcomers: Sequence[Listening],
 ) -> Look:
     now = time.monotonic()
-    mark = mark or eventtail.begin(now)
-    events = eventtail.read(mark)  # before the leases: what is told with an event is no older
+    mark = mark or tail.begin(now)
+    events = tail.read(mark)  # before the leases: what is told with an event is no older
     mark = mark.after((event.pk for event in events), now)
     may = known or Access({each.caller for each in listeners})
     pictures = _pictures(may.workspaces)
@@ -260,7 +261,7 @@ def _read_past(newcomers: Sequence[Listening], mark: Mark) -> Past:
     wanted = [each.resume_after for each in newcomers if each.resume_after is not None]
     if not wanted:
         return Past()
-    events = tuple(event for event in eventtail.recent() if mark.has_seen(event.pk))
+    events = tuple(event for event in tail.recent() if mark.has_seen(event.pk))
     past = Past(events, tuple(event.pk for event in events))
     times = [at for each in wanted if (at := past.time_of(each))]
     return replace(past, viewers=_crowds_since(min(times))) if times else past

@@ -24,7 +24,7 @@ from django.db import Error as AnyDatabaseError
 from controlplane import metrics
 from controlplane.dbthreads import leave_request_thread
 from controlplane.exceptions import TooManyRequests
-from controlplane.feedreader import Caller, Message, Reader
+from controlplane.feed.reader import Caller, Message, Reader
 from controlplane.outages import Outage
 from controlplane.polling import Poll
 from controlplane.presenters import Json
