@@ -45,7 +45,7 @@ TimeToLive = Annotated[
         }
     ),
 ]
-# These are judged by the models, for the admin and for files as well (configuring.py).
+# These are judged by the models, for the admin and for files as well (workspaces/configuring.py).
 LimitSeconds = Annotated[
     Whole,
     WithJsonSchema({"type": "integer", "minimum": MIN_LIMIT_SECONDS, "maximum": MAX_LIMIT_SECONDS}),

@@ -13,8 +13,8 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views import View
 
-from controlplane import workspacefiles, workspacesync
 from controlplane.exceptions import WorkspaceFileError
+from controlplane.workspaces import files, sync
 
 MAX_BYTES = 1 << 20
 
@@ -103,5 +103,5 @@ class ImportView(View):
 
 
 def _carry_out(name: str, text: str, prune: bool, *, dry_run: bool) -> list[str]:
-    file = workspacefiles.read(name, text, directory=None)
-    return workspacesync.carry_out(file, prune=prune, dry_run=dry_run)
+    file = files.read(name, text, directory=None)
+    return sync.carry_out(file, prune=prune, dry_run=dry_run)

@@ -11,7 +11,6 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import path
 
-from controlplane import configuring, registration, workspacefiles
 from controlplane.admin.imports import ImportView
 from controlplane.admin.shared import TakesRowsAlong, ask
 from controlplane.models import (
@@ -21,6 +20,7 @@ from controlplane.models import (
     validate_headers,
     validate_query,
 )
+from controlplane.workspaces import configuring, files, registration
 
 
 def _secret(label: str, help_text: str, widget: type[forms.Widget]) -> forms.CharField:
@@ -129,7 +129,7 @@ class WorkspaceAdmin(TakesRowsAlong, admin.ModelAdmin):  # type: ignore[type-arg
         """Send the chosen ones with their grants, and without secrets."""
         rows = chosen.prefetch_related("grants__user", "grants__group").order_by("slug")
         headers = {"Content-Disposition": 'attachment; filename="workspaces.yaml"'}
-        text = workspacefiles.write(rows)
+        text = files.write(rows)
         return HttpResponse(text, content_type="application/yaml", headers=headers)
 
     @admin.action(description="New registration token", permissions=["change"])

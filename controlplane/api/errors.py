@@ -12,10 +12,11 @@ from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 
-from controlplane import configuring, schemas
+from controlplane import schemas
 from controlplane.exceptions import LeaseRefused, RequestRefused
 from controlplane.models import DisplayControlLease, Workspace
 from controlplane.presenters import Json
+from controlplane.workspaces import configuring
 
 RETRY_AFTER_SECONDS = 2
 

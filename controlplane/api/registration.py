@@ -7,12 +7,13 @@ from ninja import Router
 from ninja.errors import AuthenticationError
 from ninja.security import HttpBearer
 
-from controlplane import ratelimits, registration, schemas
+from controlplane import ratelimits, schemas
 from controlplane.api.auth import ip_of
 from controlplane.api.errors import FAILURES
 from controlplane.exceptions import InvalidRequest
 from controlplane.models import Workspace
 from controlplane.presenters import Json
+from controlplane.workspaces import registration
 
 router = Router(tags=["registration"])
 

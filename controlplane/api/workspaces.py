@@ -10,12 +10,13 @@ from django.http import HttpRequest
 from django.utils.http import urlencode
 from ninja import Query, Router, Status
 
-from controlplane import access, configuring, leasestate, presenters, schemas
+from controlplane import access, leasestate, presenters, schemas
 from controlplane.api.auth import user_of
 from controlplane.api.errors import FAILURES
 from controlplane.exceptions import Forbidden, WorkspaceNotFound
 from controlplane.models import Workspace
 from controlplane.presenters import Json, Viewer
+from controlplane.workspaces import configuring
 
 PAGE_SIZE = 100
 MAX_WORDS = 10  # of a search; more would make a statement as long as anybody likes

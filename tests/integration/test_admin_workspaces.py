@@ -12,8 +12,9 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
-from controlplane import configuring, leases, registration
+from controlplane import leases
 from controlplane.models import DisplayControlLease, Role, Workspace, WorkspaceGrant
+from controlplane.workspaces import configuring, registration
 from tests.integration.people import UPSTREAM, assert_held_by, open_stream, tab
 from tests.integration.test_admin import WORKSPACES, office, row_of, save, text_of
 from tests.integration.test_admin_actions import clerk, press

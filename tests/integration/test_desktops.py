@@ -7,10 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from controlplane import configuring, desktops
+from controlplane import desktops
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.exceptions import CredentialsRefused
 from controlplane.models import Workspace
+from controlplane.workspaces import configuring
 from tests.support.timing import limit
 from tests.support.vnc_server import FakeVnc
 

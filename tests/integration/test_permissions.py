@@ -16,9 +16,10 @@ from django.contrib.auth.models import User
 from django.http import HttpResponse
 from django.test import Client
 
-from controlplane import configuring, handovers, leases, links, screenshots
+from controlplane import handovers, leases, links, screenshots
 from controlplane.leases import Holder
 from controlplane.models import Controller, ControlRequest, Role, Workspace
+from controlplane.workspaces import configuring
 from tests.integration.people import CSRF, OTHER_TAB, THIS_TAB, person, tab
 from tests.integration.programs import Program, token
 

@@ -13,9 +13,10 @@ from django.core.management import call_command
 from django.http import HttpResponse
 from django.test import Client
 
-from controlplane import apitokens, configuring, registration
+from controlplane import apitokens
 from controlplane.destinations import parse_destinations
 from controlplane.models import Workspace
+from controlplane.workspaces import configuring, registration
 from tests.integration.people import Browser
 from tests.integration.test_api import assert_error, assert_invalid, ok
 

@@ -16,8 +16,9 @@ from django.db import connection
 from django.http import HttpResponse
 from PIL import Image
 
-from controlplane import configuring, leases, links, screenshots
+from controlplane import leases, links, screenshots
 from controlplane.models import Role, Workspace, WorkspaceGrant
+from controlplane.workspaces import configuring
 from tests.integration.people import OTHER_TAB, THIS_TAB, Browser, agent, let_expire, tab
 from tests.integration.programs import Program, token
 from tests.integration.test_api import assert_error, assert_invalid

@@ -12,9 +12,10 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.db import IntegrityError
 
-from controlplane import configuring, events, leases, workspacefiles
+from controlplane import events, leases
 from controlplane.exceptions import WorkspaceFileError
 from controlplane.models import DisplayControlLease, Role, Workspace, WorkspaceGrant
+from controlplane.workspaces import configuring, files
 from tests.integration.people import UPSTREAM, assert_free, assert_held_by, lease_of, person, tab
 from tests.integration.test_commands import fails, run
 
@@ -277,10 +278,10 @@ def test_a_file_that_was_written_wants_what_there_is_and_holds_no_secret(
 ) -> None:
     sync(directory, TWO)
     Workspace.objects.create(slug="123", name="null", upstream_url="wss://a/?token=geheim")
-    text = workspacefiles.write(Workspace.objects.order_by("slug"))
+    text = files.write(Workspace.objects.order_by("slug"))
     assert "geheim" not in text
     assert sync(directory, text, "--prune") == ["nothing changed"]
-    file = workspacefiles.read("export", text, None)
+    file = files.read("export", text, None)
     assert [wanted.slug for wanted in file.wanted] == ["123", "desk", "second"]
 
 
@@ -289,7 +290,7 @@ def test_without_a_directory_no_file_is_read(directory: Path, db: None) -> None:
     with pytest.raises(
         WorkspaceFileError, match=r"upload:3: workspaces.desk.vnc_password_file: no"
     ):
-        workspacefiles.read("upload", text, None)
+        files.read("upload", text, None)
 
 
 # --- Notices --------------------------------------------------------------------------------------

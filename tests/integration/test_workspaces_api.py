@@ -13,7 +13,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.http import HttpResponse
 
-from controlplane import apitokens, configuring, crypto, leases
+from controlplane import apitokens, crypto, leases
 from controlplane.destinations import parse_destinations
 from controlplane.models import (
     ControlEvent,
@@ -22,6 +22,7 @@ from controlplane.models import (
     Role,
     Workspace,
 )
+from controlplane.workspaces import configuring
 from tests.integration.people import (
     UPSTREAM,
     Browser,

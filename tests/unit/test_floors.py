@@ -1,8 +1,9 @@
 """The floors of controlplane/, from the ground up: a module imports from below, never from above.
 
 Within a floor, a module may import those to its left. So there is no way to go round in a circle.
-A package that stands here (``management``) is thin and stands for all of its modules. A new module
-has to be given its place in this table.
+A package that stands here (``management``) is thin and stands for all of its modules. Of another
+one, each module has its own place: ``signin`` is services and pages. A new module has to be given
+its place in this table.
 """
 
 from __future__ import annotations
@@ -62,9 +63,9 @@ FLOORS = (
         "screenshots",
         *("polling", "feed.tail", "feed.reader", "feed.eventstreams", "waiting"),
         *("webhooks.adding", "webhooks.deliveries", "webhooks.worker"),
-        *("housekeeping", "readiness", "configuring", "registration", "eventlog"),
-        "scraping",
-        *("workspacefiles", "workspacesync"),
+        *("housekeeping", "readiness", "eventlog", "scraping"),
+        *("workspaces.configuring", "workspaces.files", "workspaces.sync"),
+        "workspaces.registration",
     ),
     # 4: HTTP and websockets in
     (

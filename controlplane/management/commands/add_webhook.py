@@ -8,9 +8,9 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management import BaseCommand, CommandError
 
-from controlplane import configuring
 from controlplane.management.commands._shared import ADMINISTRATOR, find_workspace
 from controlplane.webhooks import adding
+from controlplane.workspaces import configuring
 
 
 class Command(BaseCommand):

@@ -10,8 +10,8 @@ from django.core.exceptions import ValidationError
 from django.core.management import BaseCommand, CommandError
 from django.db import transaction
 
-from controlplane import configuring
 from controlplane.models import Workspace
+from controlplane.workspaces import configuring
 
 
 class Command(BaseCommand):

@@ -9,9 +9,9 @@ from django.core.management import BaseCommand, CommandError
 from django.db import transaction
 from django.db.models import Model
 
-from controlplane import configuring
 from controlplane.models import SECRET_FIELDS, Webhook, Workspace
 from controlplane.signin import secondfactor
+from controlplane.workspaces import configuring
 
 
 class Command(BaseCommand):

@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management import BaseCommand
 
-from controlplane import registration
 from controlplane.management.commands._shared import find_workspace
+from controlplane.workspaces import registration
 
 
 class Command(BaseCommand):

@@ -8,9 +8,9 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 
-from controlplane import workspacefiles, workspacesync
 from controlplane.exceptions import WorkspaceFileError
-from controlplane.workspacefiles import WorkspaceFile
+from controlplane.workspaces import files, sync
+from controlplane.workspaces.files import WorkspaceFile
 
 
 class Command(BaseCommand):
@@ -31,7 +31,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Carry it out, and say what has changed."""
         try:
-            changes = workspacesync.carry_out(
+            changes = sync.carry_out(
                 _read(options["file"]), prune=options["prune"], dry_run=options["dry_run"]
             )
         except WorkspaceFileError as error:
@@ -51,4 +51,4 @@ def _read(path: Path) -> WorkspaceFile:
         raise CommandError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise CommandError(f"{path}: it is not text") from None
-    return workspacefiles.read(str(path), text, path.parent)
+    return files.read(str(path), text, path.parent)

@@ -10,10 +10,10 @@ from ipaddress import IPv6Address, ip_address
 
 from django.core.exceptions import ValidationError
 
-from controlplane import configuring
 from controlplane.apitokens import digest
 from controlplane.destinations import UNIX
 from controlplane.models import Workspace
+from controlplane.workspaces import configuring
 
 PREFIX = "dreg_"  # so that scanners, and people, can tell what has leaked
 DEFAULT_PORT = 5900

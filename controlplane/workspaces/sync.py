@@ -9,9 +9,10 @@ from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
-from controlplane import configuring, events
+from controlplane import events
 from controlplane.models import SECRET_FIELDS, DisplayControlLease, Workspace, WorkspaceGrant
-from controlplane.workspacefiles import Wanted, WorkspaceFile
+from controlplane.workspaces import configuring
+from controlplane.workspaces.files import Wanted, WorkspaceFile
 
 
 def carry_out(file: WorkspaceFile, *, prune: bool = False, dry_run: bool = False) -> list[str]:

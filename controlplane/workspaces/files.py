@@ -22,9 +22,9 @@ from typing import Any
 
 import yaml
 
-from controlplane import configuring
 from controlplane.exceptions import WorkspaceFileError
 from controlplane.models import SECRET_FIELDS, Role, Workspace
+from controlplane.workspaces import configuring
 
 _HEADER = (
     "# Workspaces of desktopctl, for sync_workspaces and for the admin's import.\n"
