@@ -2,7 +2,8 @@
 
 A view that has nothing new to tell marks its answer with ``wait``. Then that answer is thrown away,
 the wait takes place on the event loop, without a thread and without a database connection, and the
-call goes to Django again: who may no longer watch is told so, with the right status.
+call goes to Django again: who may no longer watch is told so, with the right status. What it waits
+for is in ``waiting.py``.
 """
 
 from __future__ import annotations

@@ -122,6 +122,14 @@ def test_a_module_that_the_explanations_name_exists(name: str) -> None:
     assert (ROOT / "controlplane" / name).is_file() or (ROOT / name).is_file()
 
 
+@pytest.mark.parametrize("package", ["signin", "workspaces", "feed", "webhooks"])
+def test_a_package_of_one_subject_says_in_which_order_to_read_it(package: str) -> None:
+    directory = ROOT / "controlplane" / package
+    names = re.findall(r"``(\w+)``", (directory / "__init__.py").read_text())
+    modules = [path.stem for path in directory.glob("*.py") if path.stem != "__init__"]
+    assert sorted(names) == sorted(modules)
+
+
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"\b(\w+\.js)\b", EXPLANATIONS[1]))))
 def test_a_script_that_the_explanation_names_exists(name: str) -> None:
     assert (ROOT / "static/controlplane" / name).is_file()
