@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import timedelta
-from typing import Any
 
 from django.db import Error as AnyDatabaseError
 from django.db import IntegrityError
-from django.db.models import Case, F, Q, When
-from django.db.models.functions import Now
 
-from controlplane import background, driving, tokens, verdicts
+from controlplane import background, streamrows, tokens
 from controlplane.closecodes import CloseCode
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.exceptions import StreamRefused
-from controlplane.models import DisplayStream
 from controlplane.tokens import Admission, Ticket
 
 logger = logging.getLogger(__name__)
@@ -65,7 +60,7 @@ class Admissions:
 
     async def _spend(self, batch: list[Waiting]) -> None:
         tickets = [ticket for ticket, _ in batch]
-        outcomes = await self._threads.run(tokens.spend_all, tickets, verdicts.PROCESS)
+        outcomes = await self._threads.run(tokens.spend_all, tickets, streamrows.PROCESS)
         pairs = zip(batch, outcomes, strict=True)
         left = [outcome for (_, future), outcome in pairs if not _answered(future, outcome)]
         for outcome in left:
@@ -75,7 +70,7 @@ class Admissions:
     async def _close(self, admission: Admission) -> None:
         """Its browser has left meanwhile: nobody will run this stream."""
         try:
-            await self._threads.run(close_row, admission.stream.pk, CloseCode.DONE)
+            await self._threads.run(streamrows.close, admission.stream.pk, CloseCode.DONE)
         except AnyDatabaseError as error:
             logger.warning("stream %s stays open for a while: %s", admission.stream.pk, error)
 
@@ -95,20 +90,3 @@ def _fail(batch: list[Waiting], error: Exception) -> None:
     for _, future in batch:
         if not future.done():
             future.set_exception(error)
-
-
-def close_row(stream_id: int, code: CloseCode, input_age: float | None = None) -> None:
-    """Note that a stream has ended, how, and how many seconds ago it had its last input.
-
-    Its connection to the desktop is closed: nobody has to wait for it. One write: a claim of its
-    own that is still under way either finds the row closed, or is undone by this.
-    """
-    is_ours = Q(process__in=[verdicts.PROCESS, driving.SWEPT])
-    values: dict[str, Any] = {
-        "closed_at": Now(),
-        "close_code": int(code),
-        "driving_epoch": Case(When(is_ours, then=None), default=F("driving_epoch")),
-    }
-    if input_age is not None:
-        values["last_input_at"] = Now() - timedelta(seconds=input_age)
-    DisplayStream.objects.filter(pk=stream_id).update(**values)

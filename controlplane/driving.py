@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.db.models.expressions import CombinedExpression
 from django.db.models.functions import Now
 
-from controlplane import events, leasestate
+from controlplane import events, leasestate, streamrows
 from controlplane.dbthreads import time_limit
 from controlplane.models import DisplayControlLease, DisplayStream
+from controlplane.streamrows import SWEPT
 
-SWEPT = "swept"  # the process of a row whose keys are released, and whose fence is still to come
 MISSED_POLLS = 2  # of an older stream of the same tab: its process would know of the newer one
 
 
@@ -68,13 +68,7 @@ def claim(driver: Driver, process: str, *, is_first: bool = True) -> Claim:
             if is_first:
                 events.announce_look(driver.workspace_id)
             return Claim(stale=tuple(each.pk for each in others if _is_stale(each, driver, now)))
-        own = DisplayStream.objects.filter(pk=driver.stream_id, process=process, closed_at=None)
-        return Claim(bool(own.update(driving_epoch=driver.epoch, stamped_at=Now())))
-
-
-def driving(workspace_id: int) -> QuerySet[DisplayStream]:
-    """The streams of a workspace whose input may reach the desktop, or may have until lately."""
-    return DisplayStream.objects.filter(workspace=workspace_id, driving_epoch__isnull=False)
+        return Claim(streamrows.start_driving(driver.stream_id, process, driver.epoch))
 
 
 def _is_own(lease: DisplayControlLease, driver: Driver, now: datetime) -> bool:
@@ -83,7 +77,8 @@ def _is_own(lease: DisplayControlLease, driver: Driver, now: datetime) -> bool:
 
 
 def _others(driver: Driver) -> QuerySet[DisplayStream]:
-    return driving(driver.workspace_id).exclude(pk=driver.stream_id)
+    of_workspace = streamrows.driving().filter(workspace=driver.workspace_id)
+    return of_workspace.exclude(pk=driver.stream_id)
 
 
 def _is_over(other: DisplayStream, driver: Driver, now: datetime) -> bool:
@@ -104,26 +99,17 @@ def _is_stale(other: DisplayStream, driver: Driver, now: datetime) -> bool:
         return False  # its keys are released; all that is left to do is to wait
     if _is_fenced(other, now):
         return True
-    is_being_swept = other.process.startswith(_SWEEPER)
     missed = timedelta(seconds=MISSED_POLLS * settings.DISPLAY.watch_seconds)
     is_silent = now - other.stamped_at > missed
+    is_being_swept = streamrows.is_being_swept(other)
     return is_silent and _is_same_tab(other, driver) and not is_being_swept
 
 
 def clear(stream_ids: list[int], workspace_ids: set[int], process: str) -> None:
     """These streams of ours have shut their gates and let go of their keys: others may drive."""
-    own = DisplayStream.objects.filter(pk__in=stream_ids, process=process)
-    if own.filter(driving_epoch__isnull=False).update(driving_epoch=None):
+    if streamrows.stop_driving(stream_ids, process):
         for workspace_id in workspace_ids:
             events.announce_look(workspace_id)
-
-
-def sweeper(process: str) -> str:
-    """Return the name under which a process owns the rows that it has adopted."""
-    return f"{_SWEEPER}{process}"[:64]
-
-
-_SWEEPER = "sweep "
 
 
 # --- What a process that has died leaves behind ---------------------------------------------------
@@ -140,8 +126,8 @@ def abandoned() -> list[int]:
 
     Those whose keys have been released already are forgotten.
     """
-    stale = DisplayStream.objects.filter(driving_epoch__isnull=False, stamped_at__lt=_fence_ago())
-    stale.filter(process=SWEPT).update(driving_epoch=None)
+    stale = streamrows.driving().filter(stamped_at__lt=_fence_ago())
+    streamrows.forget_swept(stale)
     return list(stale.values_list("pk", flat=True))
 
 
@@ -151,30 +137,29 @@ def adopt(stream_id: int, process: str, driver: Driver | None = None) -> Adopted
     It counts as driving until ``finish``, or until this process is silent in its turn. Where it is
     stale for ``driver`` only, it keeps its stamp: for everybody else its gate may still be open.
     """
-    row = DisplayStream.objects.filter(pk=stream_id, driving_epoch__isnull=False)
-    own = sweeper(process)
-    is_fenced = row.filter(stamped_at__lt=_fence_ago()).update(process=own, stamped_at=Now())
-    is_ours = is_fenced or (driver and _of_same_tab(row, driver).update(process=own))
-    if not is_ours:
+    row = streamrows.driving().filter(pk=stream_id)
+    fenced = row.filter(stamped_at__lt=_fence_ago())
+    is_fenced = streamrows.adopt(fenced, process, stamps=True)
+    is_silent = not is_fenced and driver is not None and _adopt_for(driver, row, process)
+    if not (is_fenced or is_silent):
         return None
-    return Adopted(row.select_related("workspace").get(), bool(is_fenced))
+    return Adopted(row.select_related("workspace").get(), is_fenced)
 
 
-def _of_same_tab(row: QuerySet[DisplayStream], driver: Driver) -> QuerySet[DisplayStream]:
+def _adopt_for(driver: Driver, row: QuerySet[DisplayStream], process: str) -> bool:
     missed = Now() - timedelta(seconds=MISSED_POLLS * settings.DISPLAY.watch_seconds)
     own = row.filter(user=driver.user_id, client_id=driver.client_id)
-    return own.filter(stamped_at__lt=missed).exclude(
-        Q(process=SWEPT) | Q(process__startswith=_SWEEPER)
-    )
+    silent = own.filter(stamped_at__lt=missed).exclude(streamrows.HAS_SWEEPER)
+    return streamrows.adopt(silent, process, stamps=False)
 
 
 def finish(adopted: Adopted, process: str) -> None:
     """The keys of an adopted row are released: others may drive, at once or from its fence on."""
     row = adopted.row
     if adopted.is_fenced:
-        clear([row.pk], {row.workspace_id}, sweeper(process))
+        clear([row.pk], {row.workspace_id}, streamrows.sweeper(process))
     else:
-        DisplayStream.objects.filter(pk=row.pk, process=sweeper(process)).update(process=SWEPT)
+        streamrows.mark_swept(row.pk, process)
 
 
 def _fence_ago() -> CombinedExpression:

@@ -21,7 +21,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from controlplane import access, events, leases, presenters
+from controlplane import access, events, leases, presenters, streamrows
 from controlplane.exceptions import TooManyRequests, WorkspaceNotFound
 from controlplane.leases import Holder, Refused
 from controlplane.models import (
@@ -207,7 +207,7 @@ def _has_left(request: ControlRequest, now: datetime) -> bool:
     own = DisplayStream.objects.filter(
         workspace=request.workspace_id, user=request.user_id, client_id=request.client_id
     )
-    if own.filter(pk__in=presenters.open_streams().values("pk")).exists():
+    if own.filter(pk__in=streamrows.open_streams().values("pk")).exists():
         return False
     newest = own.filter(closed_at__gt=request.asked_at).order_by("-closed_at").first()
     grace = timedelta(seconds=LEFT_AFTER_SECONDS)

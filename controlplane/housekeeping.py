@@ -20,26 +20,33 @@ from typing import Any
 from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.db import Error as AnyDatabaseError
-from django.db.models import F, Q
+from django.db.models import Q
 from django.db.models.functions import Now
 
-from controlplane import background, driving, handovers, leases, leasestate, presenters, sweeping
+from controlplane import (
+    background,
+    driving,
+    handovers,
+    leases,
+    leasestate,
+    presenters,
+    streamrows,
+    sweeping,
+)
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.models import (
     ControlRequest,
     DisplayControlLease,
-    DisplayStream,
     WebhookDelivery,
     Workspace,
 )
-from controlplane.verdicts import PROCESS
+from controlplane.streamrows import PROCESS
 
 logger = logging.getLogger(__name__)
 
 TIDY_SECONDS = 60.0
 KEEP = timedelta(days=1)
 KEEP_DELIVERIES = timedelta(days=30)
-LOST_CODE = 1006  # RFC 6455, 7.4.1: gone without a word
 
 
 class Housekeeping:
@@ -139,17 +146,12 @@ def due_for_requests() -> list[int]:
 
 
 def tidy() -> None:
-    """Close the rows of streams whose process is gone; remove those that are a day old.
+    """Close what a process that is gone has left open; remove what nobody looks at any more.
 
-    A token is spent for as long as its row is there: a day is more than it lives. Logins that have
-    expired go a day later, and what webhooks were told is kept for a month.
+    Streams, requests, and logins that have expired go a day later. What webhooks were told is kept
+    for a month.
     """
-    stale = Now() - timedelta(seconds=presenters.STALE_STREAM_SECONDS)
-    lost = DisplayStream.objects.filter(
-        closed_at=None, driving_epoch__isnull=True, stamped_at__lt=stale
-    )
-    lost.update(closed_at=F("stamped_at"), close_code=LOST_CODE)
-    DisplayStream.objects.filter(driving_epoch__isnull=True, stamped_at__lt=Now() - KEEP).delete()
+    streamrows.tidy()
     ControlRequest.objects.filter(ended_at__lt=Now() - KEEP).delete()
     Session.objects.filter(expire_date__lt=Now() - KEEP).delete()
     WebhookDelivery.objects.filter(

@@ -482,7 +482,7 @@ class DisplayControlLease(models.Model):
 
 
 class DisplayStream(models.Model):
-    """One display websocket. Inserting the row spends its session token (``token_id``)."""
+    """One display websocket, written by streamrows.py. Inserting it spends its session token."""
 
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="streams")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")

@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import CharField, Count, OuterRef, QuerySet, Subquery, Value
-from django.db.models.functions import Concat, Now
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models.functions import Now
 
-from controlplane import access, leasestate
+from controlplane import access, leasestate, streamrows
 from controlplane.models import (
     SECRET_FIELDS,
     ControlEvent,
@@ -28,7 +28,6 @@ from controlplane.models import (
 )
 from controlplane.statements import made_once
 
-STALE_STREAM_SECONDS = 30.0
 WARNING_SECONDS = 30.0  # before control ends by a limit
 
 Json = dict[str, Any]
@@ -69,7 +68,7 @@ class LeaseView:
     @property
     def is_holder_connected(self) -> bool:
         """Whether the holder has an open stream that its process has stamped lately."""
-        stale = timedelta(seconds=STALE_STREAM_SECONDS)
+        stale = timedelta(seconds=streamrows.STALE_SECONDS)
         return self.holder_stamped_at is not None and self.now - self.holder_stamped_at < stale
 
     @property
@@ -132,26 +131,9 @@ def _open_requests(workspace_ids: Iterable[int]) -> dict[int, list[ControlReques
     return found
 
 
-def open_streams() -> QuerySet[DisplayStream]:
-    """The streams that are open, as far as their processes have stamped them lately."""
-    lately = Now() - timedelta(seconds=STALE_STREAM_SECONDS)
-    return DisplayStream.objects.filter(closed_at=None, stamped_at__gt=lately)
-
-
 def read_one(workspace_id: int) -> LeaseView | None:
     """Return the view of one workspace's lease, read now; None if it has been removed."""
     return read([workspace_id]).get(workspace_id)
-
-
-def count_viewers(workspace_ids: Iterable[int]) -> dict[int, int]:
-    """Return how many people's tabs watch each workspace, the holder's included."""
-    streams = open_streams().filter(workspace__in=list(workspace_ids))
-    counts = streams.values("workspace").annotate(
-        viewers=Count(
-            Concat("user_id", Value(" "), "client_id", output_field=CharField()), distinct=True
-        )
-    )
-    return dict(counts.values_list("workspace", "viewers"))
 
 
 @made_once

@@ -15,8 +15,16 @@ from collections import Counter
 from django.conf import settings
 from django.db import Error as AnyDatabaseError
 
-from controlplane import background, desktops, driving, logs, metrics, presenters, watch
-from controlplane.admissions import close_row
+from controlplane import (
+    background,
+    desktops,
+    driving,
+    logs,
+    metrics,
+    presenters,
+    streamrows,
+    watch,
+)
 from controlplane.bridge import Bridge, Traffic
 from controlplane.closecodes import CloseCode, code_of
 from controlplane.dbthreads import DatabaseThreads
@@ -31,9 +39,10 @@ from controlplane.gate import Gate
 from controlplane.models import Workspace
 from controlplane.presenters import Json
 from controlplane.rfb.handshake import BrowserHandshake
+from controlplane.streamrows import PROCESS, SERVER
 from controlplane.tokens import Admission
 from controlplane.upstream import Upstream
-from controlplane.verdicts import PROCESS, SERVER, Cause, Question, Seen, Verdict
+from controlplane.verdicts import Cause, Question, Seen, Verdict
 from controlplane.wakeup import Wakeup
 
 logger = logging.getLogger(__name__)
@@ -219,7 +228,7 @@ class Stream:
                 for error in await asyncio.gather(*ends, return_exceptions=True):
                     if isinstance(error, Exception):  # its row must be closed all the same
                         logger.error("%s: an end was not closed", self._name, exc_info=error)
-                await threads.run(close_row, self._row_id, code, self._new_input_age())
+                await threads.run(streamrows.close, self._row_id, code, self._new_input_age())
         except (TimeoutError, AnyDatabaseError) as error:
             logger.warning("%s: not cleaned up in full: %r", self._name, error)
         finally:  # here, behind the shield: Daphne cancels whoever waits for it

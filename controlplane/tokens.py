@@ -22,7 +22,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count
 from django.db.models.functions import Now
 
-from controlplane import access, crypto, presenters
+from controlplane import access, crypto, presenters, streamrows
 from controlplane.access import Permissions
 from controlplane.exceptions import (
     DisplayHidden,
@@ -236,7 +236,7 @@ class _Crowd:
         is_full = self._by_workspace[content.workspace] >= display.max_streams_per_workspace
         if not (is_full_for_user or is_full):
             return
-        own = presenters.open_streams().filter(
+        own = streamrows.open_streams().filter(
             workspace=content.workspace, user=content.user, client_id=content.client_id
         )
         if own.exists():
@@ -247,7 +247,7 @@ class _Crowd:
 
 
 def _count(column: str, keys: Iterable[int]) -> Counter[int]:
-    rows = presenters.open_streams().filter(**{f"{column}__in": list(keys)})
+    rows = streamrows.open_streams().filter(**{f"{column}__in": list(keys)})
     return Counter(dict(rows.values_list(column).annotate(number=Count("pk"))))
 
 
@@ -255,8 +255,7 @@ def _insert(outcomes: list[Admission | StreamRefused]) -> list[Admission | Strea
     """Insert the rows of those admitted: that spends their tokens, each once on all nodes."""
     admitted = [each for each in outcomes if isinstance(each, Admission)]
     try:
-        with transaction.atomic():
-            DisplayStream.objects.bulk_create([each.stream for each in admitted])
+        streamrows.insert([each.stream for each in admitted])
         return outcomes
     except IntegrityError:  # one of them has been spent: find out which
         return [_insert_one(each) if isinstance(each, Admission) else each for each in outcomes]
@@ -264,9 +263,7 @@ def _insert(outcomes: list[Admission | StreamRefused]) -> list[Admission | Strea
 
 def _insert_one(admission: Admission) -> Admission | StreamRefused:
     try:
-        with transaction.atomic():
-            admission.stream.pk = None
-            admission.stream.save(force_insert=True)
+        streamrows.insert([admission.stream])
     except IntegrityError:
         return TokenRefused("The token has been used already.")
     return admission

@@ -6,27 +6,21 @@ for abandoned any more (driving.py), so what it reads of that row holds until th
 
 from __future__ import annotations
 
-import os
-import secrets
-import socket
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db.models import Case, F, Max, PositiveIntegerField, Q, Value, When
-from django.db.models.functions import Now
+from django.db.models import Max
 
-from controlplane import access, driving, handovers, leases, leasestate, presenters
+from controlplane import access, driving, handovers, leases, leasestate, presenters, streamrows
 from controlplane.closecodes import CloseCode
 from controlplane.dbthreads import time_limit
 from controlplane.driving import Driver
 from controlplane.models import ControlEvent, DisplayStream, EndReason
 from controlplane.presenters import Json, LeaseView
-
-SERVER = f"{socket.gethostname()[:32]}:{os.getpid()}"
-PROCESS = f"{SERVER}:{secrets.token_hex(4)}"
+from controlplane.streamrows import PROCESS, Report
 
 _NO_ACCOUNT = "Your account has been disabled."
 _SIGNED_OUT = "You are signed out."
@@ -58,22 +52,18 @@ class Seen:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question(Report):
     """What a stream wants to know from the next pass, and what it has to report."""
 
-    stream_id: int
     workspace_id: int
     user_id: int
     client_id: str
     session_key: str
     upstream_version: int  # of the address that it has dialled
-    mode: str
     seen: Seen | None
     driven_epoch: int | None  # the epoch in which this stream's gate was open
     has_let_go: bool  # its gate is shut, and the desktop has been told of every key-up
-    input_age: float | None  # seconds since its newest input, if there was any since last asked
-    pointer: tuple[int, int, int] | None  # x, y and the buttons that are down
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +95,7 @@ def examine(questions: list[Question], checks_access: bool) -> dict[Question, Ve
     """Answer all questions with a handful of queries, whatever their number."""
     with time_limit(settings.DISPLAY.fence_seconds / 2):
         refused = _check_access(questions) if checks_access else {}
-        _stamp(questions)
+        streamrows.stamp(questions)
         found = _Pass(questions)
         found.clear_those_who_let_go()
         return {
@@ -327,40 +317,3 @@ def _newest_streams(questions: list[Question]) -> dict[tuple[int, int, str], int
         .annotate(newest=Max("id"))
     )
     return {(workspace, user, client): newest for workspace, user, client, newest in rows}
-
-
-def _stamp(questions: list[Question]) -> None:
-    """Say, in one write, that these streams live, in which mode, and what they last had of input.
-
-    A row that another process has adopted is its own until it has let go of the keys. Then we have
-    it back: our gate has been shut for longer than the fence.
-    """
-    is_ours = Q(process=PROCESS) | Q(driving_epoch=None)
-    in_control = [question.stream_id for question in questions if question.mode == "control"]
-    inputs = [
-        When(pk=question.stream_id, then=Now() - timedelta(seconds=question.input_age))
-        for question in questions
-        if question.input_age is not None
-    ]
-    own = DisplayStream.objects.filter(
-        is_ours, pk__in=[question.stream_id for question in questions]
-    )
-    own.update(
-        process=PROCESS,
-        stamped_at=Now(),
-        **{column: _pointer(questions, part, column) for part, column in enumerate(_POINTER)},
-        last_input_at=Case(*inputs, default=F("last_input_at")),
-        mode=Case(When(pk__in=in_control, then=Value("control")), default=Value("observe")),
-    )
-
-
-_POINTER = ("pointer_x", "pointer_y", "pointer_buttons")
-
-
-def _pointer(questions: list[Question], part: int, column: str) -> Case:
-    known = [
-        When(pk=question.stream_id, then=Value(question.pointer[part]))
-        for question in questions
-        if question.pointer
-    ]
-    return Case(*known, default=F(column), output_field=PositiveIntegerField())

@@ -24,7 +24,8 @@ from controlplane.dbthreads import DatabaseThreads
 from controlplane.driving import Driver
 from controlplane.outages import Outage
 from controlplane.presenters import Json, LeaseView
-from controlplane.verdicts import PROCESS, Question, Verdict, examine
+from controlplane.streamrows import PROCESS
+from controlplane.verdicts import Question, Verdict, examine
 
 logger = logging.getLogger(__name__)
 

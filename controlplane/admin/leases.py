@@ -11,7 +11,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 
-from controlplane import access, leases, presenters
+from controlplane import access, leases, presenters, streamrows
 from controlplane.admin.shared import ReadOnlyAdmin, ask
 from controlplane.api.auth import ip_of, user_of
 from controlplane.models import MAX_NOTE_LENGTH, Controller, DisplayControlLease
@@ -76,7 +76,7 @@ class _ConnectedFilter(admin.SimpleListFilter):
         self, request: HttpRequest, queryset: QuerySet[DisplayControlLease]
     ) -> QuerySet[DisplayControlLease]:
         """Keep what is held by somebody whose stream is alive, or is not."""
-        lately = Now() - timedelta(seconds=presenters.STALE_STREAM_SECONDS)
+        lately = Now() - timedelta(seconds=streamrows.STALE_SECONDS)
         is_connected = Q(holder_stamped_at__gt=lately)
         match self.value():
             case "yes":

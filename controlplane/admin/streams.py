@@ -8,7 +8,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from controlplane import access, events, presenters
+from controlplane import access, events, streamrows
 from controlplane.admin.shared import ReadOnlyAdmin
 from controlplane.api.auth import user_of
 from controlplane.models import DisplayStream
@@ -26,7 +26,7 @@ class _LiveFilter(admin.SimpleListFilter):
         self, request: HttpRequest, queryset: QuerySet[DisplayStream]
     ) -> QuerySet[DisplayStream]:
         """Keep those whose process lives and has not closed them, or the others."""
-        live = presenters.open_streams().values("pk")
+        live = streamrows.open_streams().values("pk")
         match self.value():
             case "yes":
                 return queryset.filter(pk__in=live)
@@ -63,8 +63,7 @@ class StreamAdmin(ReadOnlyAdmin):
     def disconnect(self, request: HttpRequest, chosen: QuerySet[DisplayStream]) -> None:
         """End the chosen streams that live: their processes do it, as soon as they have looked."""
         by = access.display_name(user_of(request))
-        rows = DisplayStream.objects.filter(pk__in=chosen.values("pk"), closed_at=None)
-        ended = rows.update(disconnected_by=by)
+        ended = streamrows.disconnect(chosen, by)
         events.announce_access()
         if not ended:
             return self.message_user(request, "None of these was live.", messages.WARNING)

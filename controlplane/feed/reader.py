@@ -20,7 +20,7 @@ from django.contrib.auth.models import User
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from controlplane import access, presenters
+from controlplane import access, presenters, streamrows
 from controlplane.access import Permissions
 from controlplane.dbthreads import time_limit
 from controlplane.feed import tail
@@ -243,7 +243,7 @@ def _told_of(events: Iterable[ControlEvent]) -> list[ControlEvent]:
 
 
 def _pictures(workspaces: set[int]) -> dict[int, Picture]:
-    viewers = presenters.count_viewers(workspaces)
+    viewers = streamrows.count_viewers(workspaces)
     return {
         pk: Picture(
             slug=view.lease.workspace.slug,
@@ -269,7 +269,7 @@ def _read_past(newcomers: Sequence[Listening], mark: Mark) -> Past:
 
 def _crowds_since(since: datetime) -> frozenset[int]:
     """Return the workspaces where a stream was opened or closed, or went stale, after ``since``."""
-    stale = timedelta(seconds=presenters.STALE_STREAM_SECONDS)
+    stale = timedelta(seconds=streamrows.STALE_SECONDS)
     went_stale = Q(closed_at=None, stamped_at__gt=since - stale, stamped_at__lte=Now() - stale)
     rows = DisplayStream.objects.filter(
         Q(opened_at__gt=since) | Q(closed_at__gt=since) | went_stale

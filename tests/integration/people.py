@@ -18,7 +18,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpResponse
 from django.test import Client
 
-from controlplane import access, leases, presenters, verdicts
+from controlplane import access, leases, presenters, streamrows
 from controlplane.leases import Holder
 from controlplane.models import (
     ControlEvent,
@@ -271,7 +271,8 @@ def question(stream_id: int, workspace_id: int, user_id: int, **more: Any) -> Qu
         "input_age": None,
         "pointer": None,
     }
-    return Question(stream_id, workspace_id, user_id, **(first | more))
+    of_whom = {"stream_id": stream_id, "workspace_id": workspace_id, "user_id": user_id}
+    return Question(**(first | of_whom | more))
 
 
 def open_stream(workspace: Workspace, user: User, client_id: str = THIS_TAB) -> DisplayStream:
@@ -281,5 +282,5 @@ def open_stream(workspace: Workspace, user: User, client_id: str = THIS_TAB) -> 
         user=user,
         client_id=client_id,
         token_id=f"token-{DisplayStream.objects.count()}",
-        process=verdicts.PROCESS,
+        process=streamrows.PROCESS,
     )

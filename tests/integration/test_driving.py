@@ -14,14 +14,14 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.db.models.functions import Now
 
-from controlplane import driving, leases, sweeping
-from controlplane.admissions import close_row
+from controlplane import driving, leases, streamrows, sweeping
 from controlplane.closecodes import CloseCode
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.driving import Claim, Driver
 from controlplane.models import DisplayStream, Workspace
 from controlplane.rfb.messages import encode_key, encode_pointer
-from controlplane.verdicts import PROCESS, Question, examine
+from controlplane.streamrows import PROCESS
+from controlplane.verdicts import Question, examine
 from tests.integration.people import OTHER_TAB, THIS_TAB, open_stream, question, tab
 from tests.support.desktop import LiveDesktop
 from tests.support.timing import limit, wait_until
@@ -80,7 +80,7 @@ def test_nobody_drives_without_the_lease(desk: Workspace, operator: User, collea
     assert driving.claim(driver_of(stream, 0), PROCESS) == Claim()
     leases.acquire(desk, tab(colleague), ttl=300)
     assert driving.claim(driver_of(stream, 1), PROCESS) == Claim()
-    assert not driving.driving(desk.pk).exists()
+    assert not streamrows.driving().exists()
 
 
 @pytest.mark.parametrize("change", [{"epoch": 2}, {"client_id": OTHER_TAB}, {"user_id": 0}])
@@ -94,7 +94,7 @@ def test_a_claim_for_an_epoch_that_has_ended_comes_too_late(first: Driver, desk:
 
 
 def test_a_stream_that_another_process_has_adopted_cannot_drive(first: Driver) -> None:
-    DisplayStream.objects.update(process=driving.sweeper(OTHER_PROCESS), driving_epoch=None)
+    DisplayStream.objects.update(process=streamrows.sweeper(OTHER_PROCESS), driving_epoch=None)
     assert driving.claim(first, PROCESS) == Claim()
 
 
@@ -119,7 +119,7 @@ def test_no_claim_comes_between_the_end_of_driving_and_the_end_of_the_stream(
         return result
 
     with connection.execute_wrapper(claim_after_each_write):
-        close_row(first.stream_id, CloseCode.DONE, input_age=2.0)
+        streamrows.close(first.stream_id, CloseCode.DONE, input_age=2.0)
     assert (row(first).closed_at is None, row(first).driving_epoch) == (False, None)
 
 
@@ -168,14 +168,14 @@ def test_an_older_stream_of_the_same_tab_keeps_others_waiting_until_its_own_fenc
     third = hand_over(desk, newer, colleague)
     driving.clear([newer.stream_id], {desk.pk}, PROCESS)
     assert driving.claim(third, PROCESS) == Claim(), "the gate of the first may still be open"
-    be_silent(first, settings.DISPLAY.fence_seconds + 0.5, driving.SWEPT)
+    be_silent(first, settings.DISPLAY.fence_seconds + 0.5, streamrows.SWEPT)
     assert driving.claim(third, PROCESS) == GRANTED
     assert driving.abandoned() == [], "its keys are not released a second time"
     assert row(first).driving_epoch is None
 
 
 def test_a_stream_that_ends_keeps_nobody_waiting(first: Driver) -> None:
-    close_row(first.stream_id, CloseCode.DONE, input_age=2.0)
+    streamrows.close(first.stream_id, CloseCode.DONE, input_age=2.0)
     closed = row(first)
     assert (closed.driving_epoch, closed.close_code) == (None, 1000)
     assert closed.last_input_at is not None
@@ -186,7 +186,7 @@ def test_a_stream_that_ends_keeps_nobody_waiting(first: Driver) -> None:
 def test_a_stream_that_ends_does_not_disturb_who_releases_its_keys(first: Driver) -> None:
     be_silent(first, 60)
     driving.adopt(first.stream_id, OTHER_PROCESS)
-    close_row(first.stream_id, CloseCode.DONE)
+    streamrows.close(first.stream_id, CloseCode.DONE)
     assert row(first).driving_epoch == 1
 
 
@@ -244,7 +244,7 @@ def test_a_row_that_another_process_has_adopted_gives_no_leave_to_drive(first: D
     adopted = driving.adopt(first.stream_id, OTHER_PROCESS)
     assert adopted is not None
     assert not look(question_of(first)).may_drive
-    assert row(first).process == driving.sweeper(OTHER_PROCESS), "while its keys are released"
+    assert row(first).process == streamrows.sweeper(OTHER_PROCESS), "while its keys are released"
     driving.finish(adopted, OTHER_PROCESS)
     verdict = look(question_of(first))
     assert (verdict.end, verdict.may_drive, verdict.wants_to_drive) == (None, False, first)
@@ -392,7 +392,7 @@ def test_one_process_sweeps_a_row_once_at_a_time(
         assert len(fake.connections) == 1, "the second one leaves it to the first"
         fake.send(bytes(4))
         first.result(limit(5))
-    assert row(old).process == driving.SWEPT
+    assert row(old).process == streamrows.SWEPT
 
 
 @pytest.mark.django_db(transaction=True)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, OperationalError
 
-from controlplane import admissions
+from controlplane import streamrows
 from controlplane.admissions import BATCH, Admissions
 from controlplane.exceptions import TokenRefused
 from controlplane.tokens import Admission, Ticket
@@ -28,7 +28,7 @@ class FakeThreads:
         self.close_fails = False
 
     async def run(self, call: Callable[..., Any], *args: Any) -> Any:
-        if call is admissions.close_row:
+        if call is streamrows.close:
             self.closed.append(args[0])
             if self.close_fails:
                 raise OperationalError("gone")

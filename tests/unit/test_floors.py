@@ -57,7 +57,7 @@ FLOORS = (
         *("webhooks.outbox", "events", "notices", "access", "apitokens"),
         *("signin.failures", "backends", "proxyusers", "providerusers"),
         *("signin.steps", "signin.proxy", "signin.provider", "signin.secondfactor"),
-        *("links", "leasestate", "leases"),
+        *("links", "leasestate", "leases", "streamrows"),
         *("presenters", "tokens"),
         *("handovers", "driving", "verdicts", "desktops", "sweeping", "watch"),
         "screenshots",
