@@ -21,9 +21,10 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from controlplane import access, events, leases, presenters, streamrows
+from controlplane import access, events, leases, leaseviews, presenters, streamrows
 from controlplane.exceptions import TooManyRequests, WorkspaceNotFound
 from controlplane.leases import Holder, Refused
+from controlplane.leaseviews import LeaseView
 from controlplane.models import (
     ControlEvent,
     Controller,
@@ -31,7 +32,6 @@ from controlplane.models import (
     DisplayStream,
     Workspace,
 )
-from controlplane.presenters import LeaseView
 
 Outcome = ControlRequest.Outcome
 What = ControlEvent.What
@@ -171,7 +171,7 @@ class _Holding:
 
 def settle(workspace_id: int) -> None:
     """Do what is due with the open requests of a workspace."""
-    view = presenters.read_one(workspace_id)
+    view = leaseviews.read_one(workspace_id)
     if view is None:
         return
     for request in view.requests:
@@ -243,7 +243,7 @@ def _open_requests(workspace: Workspace) -> QuerySet[ControlRequest]:
 
 
 def _view(workspace: Workspace) -> LeaseView:
-    view = presenters.read_one(workspace.pk)
+    view = leaseviews.read_one(workspace.pk)
     if view is None:  # it has been removed since it was found
         raise WorkspaceNotFound(workspace.slug)
     return view

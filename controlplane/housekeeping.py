@@ -29,7 +29,7 @@ from controlplane import (
     handovers,
     leases,
     leasestate,
-    presenters,
+    leaseviews,
     streamrows,
     sweeping,
 )
@@ -125,7 +125,7 @@ class Housekeeping:
 def due_for_limits() -> list[int]:
     """Return the workspaces where a limit of time is, or may be, over for whoever has control."""
     held = leasestate.held().filter(workspace__in=Workspace.objects.filter(_HAS_LIMITS))
-    views = presenters.read(held.values_list("workspace", flat=True))
+    views = leaseviews.read(held.values_list("workspace", flat=True))
     return [pk for pk, view in views.items() if view.limit and view.limit[0] <= view.now]
 
 

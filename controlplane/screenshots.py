@@ -26,8 +26,8 @@ from PIL import Image
 from controlplane import desktops, upstream
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.exceptions import UpstreamError, UpstreamTimeout
+from controlplane.leaseviews import LeaseView
 from controlplane.models import Workspace
-from controlplane.presenters import LeaseView
 from controlplane.rfb.framebuffer import FramebufferReader, encode_whole_picture_request
 from controlplane.wakeup import Wakeup
 

@@ -22,7 +22,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Count
 from django.db.models.functions import Now
 
-from controlplane import access, crypto, presenters, streamrows
+from controlplane import access, crypto, leaseviews, presenters, streamrows
 from controlplane.access import Permissions
 from controlplane.exceptions import (
     DisplayHidden,
@@ -32,8 +32,8 @@ from controlplane.exceptions import (
     TokenRefused,
     TooManyStreams,
 )
+from controlplane.leaseviews import LeaseView
 from controlplane.models import DisplayStream, Workspace
-from controlplane.presenters import LeaseView
 
 _PURPOSE = "session token"
 
@@ -146,7 +146,7 @@ class _Door:
             (self._users[each.user], each.session_key) for each in known
         )
         self._permissions = access.permission_table(self._users.values(), workspaces)
-        self._views = presenters.read(workspaces)
+        self._views = leaseviews.read(workspaces)
         self._crowd = _Crowd(self._users, workspaces)
         self._seats = _seats(contents)
 

@@ -14,12 +14,22 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import Max
 
-from controlplane import access, driving, handovers, leases, leasestate, presenters, streamrows
+from controlplane import (
+    access,
+    driving,
+    handovers,
+    leases,
+    leasestate,
+    leaseviews,
+    presenters,
+    streamrows,
+)
 from controlplane.closecodes import CloseCode
 from controlplane.dbthreads import time_limit
 from controlplane.driving import Driver
+from controlplane.leaseviews import LeaseView
 from controlplane.models import ControlEvent, DisplayStream, EndReason
-from controlplane.presenters import Json, LeaseView
+from controlplane.presenters import Json
 from controlplane.streamrows import PROCESS, Report
 
 _NO_ACCOUNT = "Your account has been disabled."
@@ -107,7 +117,7 @@ class _Pass:
     """What one pass reads for all questions together, and its verdict about each."""
 
     def __init__(self, questions: list[Question]) -> None:
-        self._views = presenters.read({question.workspace_id for question in questions})
+        self._views = leaseviews.read({question.workspace_id for question in questions})
         self._newest = _newest_streams(questions)
         self._rows = {
             row.pk: row

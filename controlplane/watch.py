@@ -22,8 +22,9 @@ from django.db import Error as AnyDatabaseError
 from controlplane import background, driving, notices, sweeping
 from controlplane.dbthreads import DatabaseThreads
 from controlplane.driving import Driver
+from controlplane.leaseviews import LeaseView
 from controlplane.outages import Outage
-from controlplane.presenters import Json, LeaseView
+from controlplane.presenters import Json
 from controlplane.streamrows import PROCESS
 from controlplane.verdicts import Question, Verdict, examine
 

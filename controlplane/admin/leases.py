@@ -11,11 +11,11 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 
-from controlplane import access, leases, presenters, streamrows
+from controlplane import access, leases, leaseviews, presenters, streamrows
 from controlplane.admin.shared import ReadOnlyAdmin, ask
 from controlplane.api.auth import ip_of, user_of
+from controlplane.leaseviews import LeaseView
 from controlplane.models import MAX_NOTE_LENGTH, Controller, DisplayControlLease
-from controlplane.presenters import LeaseView
 
 _HELD = Q(ended_at=None, expires_at__gt=Now())
 
@@ -108,7 +108,7 @@ class LeaseAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DisplayControlLease]:
         """Read the rows together with the database's clock."""
-        return presenters.lease_rows()
+        return leaseviews.lease_rows()
 
     @admin.display(description="who")
     def who(self, lease: DisplayControlLease) -> str:
@@ -207,4 +207,4 @@ def _epoch_shown(request: HttpRequest, lease: DisplayControlLease) -> int:
 
 
 def _view(lease: Any) -> LeaseView:
-    return presenters.view_of(lease, None)
+    return leaseviews.view_of(lease, None)

@@ -15,6 +15,7 @@ from controlplane import (
     conf,
     handovers,
     leases,
+    leaseviews,
     longpoll,
     presenters,
     schemas,
@@ -259,9 +260,9 @@ def control_of(workspace: Workspace, viewer: Viewer) -> Json:
     return presenters.control(view_of(workspace), viewer)
 
 
-def view_of(workspace: Workspace) -> presenters.LeaseView:
+def view_of(workspace: Workspace) -> leaseviews.LeaseView:
     """Return the workspace's lease, read now."""
-    view = presenters.read_one(workspace.pk)
+    view = leaseviews.read_one(workspace.pk)
     if view is None:  # it has been removed since it was found
         raise WorkspaceNotFound(workspace.slug)
     return view

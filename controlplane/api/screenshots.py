@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from django.http import HttpRequest, HttpResponse
 from ninja import Query, Router
 
-from controlplane import desktops, leases, presenters, schemas, screenshots
+from controlplane import desktops, leases, leaseviews, schemas, screenshots
 from controlplane.api.auth import kind_of, user_of
 from controlplane.api.control import refused
 from controlplane.api.errors import CONFLICTS, RETRY_AFTER_SECONDS
@@ -20,8 +20,9 @@ from controlplane.exceptions import (
     UpstreamError,
     WorkspaceNotFound,
 )
+from controlplane.leaseviews import LeaseView
 from controlplane.models import Controller, Workspace
-from controlplane.presenters import LeaseView, Viewer
+from controlplane.presenters import Viewer
 from controlplane.screenshots import Encoding, Format, Picture, State
 
 TRIES = 2
@@ -93,7 +94,7 @@ def get_screenshot(
 def _look(request: HttpRequest, slug: str, client_id: str) -> _Look:
     """Read how things are; raise what forbids that this caller sees the desktop."""
     workspace, can = find(request, slug)
-    view = presenters.read_one(workspace.pk)
+    view = leaseviews.read_one(workspace.pk)
     if view is None:  # it has been removed since it was found
         raise WorkspaceNotFound(slug)
     code = _why_not(request, workspace, view, client_id)

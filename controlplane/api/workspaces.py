@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils.http import urlencode
 from ninja import Query, Router, Status
 
-from controlplane import access, leasestate, presenters, schemas, streamrows
+from controlplane import access, leasestate, leaseviews, presenters, schemas, streamrows
 from controlplane.api.auth import user_of
 from controlplane.api.errors import FAILURES
 from controlplane.exceptions import Forbidden, WorkspaceNotFound
@@ -62,7 +62,7 @@ def search(request: HttpRequest, words: str) -> Paginator[Workspace]:
 def overview(request: HttpRequest, workspaces: list[Workspace], client_id: str = "") -> list[Json]:
     """Return each workspace with its display, its control and the number of its viewers."""
     ids = [workspace.pk for workspace in workspaces]
-    views, viewers = presenters.read(ids), streamrows.count_viewers(ids)
+    views, viewers = leaseviews.read(ids), streamrows.count_viewers(ids)
     can = access.permissions_of(user_of(request), ids)
     return [
         {

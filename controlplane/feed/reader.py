@@ -20,13 +20,14 @@ from django.contrib.auth.models import User
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from controlplane import access, presenters, streamrows
+from controlplane import access, leaseviews, presenters, streamrows
 from controlplane.access import Permissions
 from controlplane.dbthreads import time_limit
 from controlplane.feed import tail
 from controlplane.feed.tail import Mark
+from controlplane.leaseviews import LeaseView
 from controlplane.models import ControlEvent, DisplayStream, Workspace
-from controlplane.presenters import Json, LeaseView, Viewer
+from controlplane.presenters import Json, Viewer
 from controlplane.verdicts import Seen
 
 Visible = dict[int, Permissions]  # by workspace
@@ -252,7 +253,7 @@ def _pictures(workspaces: set[int]) -> dict[int, Picture]:
             viewers=viewers.get(pk, 0),
             display=presenters.display(view.lease.workspace),
         )
-        for pk, view in presenters.read(workspaces).items()
+        for pk, view in leaseviews.read(workspaces).items()
     }
 
 

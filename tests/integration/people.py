@@ -18,7 +18,7 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpResponse
 from django.test import Client
 
-from controlplane import access, leases, presenters, streamrows
+from controlplane import access, leases, leaseviews, streamrows
 from controlplane.leases import Holder
 from controlplane.models import (
     ControlEvent,
@@ -193,14 +193,14 @@ def lease_of(workspace: Workspace) -> DisplayControlLease:
     return DisplayControlLease.objects.select_related("workspace").get(workspace=workspace)
 
 
-def view_of(workspace: Workspace) -> presenters.LeaseView:
+def view_of(workspace: Workspace) -> leaseviews.LeaseView:
     """Return what everybody is told."""
-    return presenters.read([workspace.pk])[workspace.pk]
+    return leaseviews.read([workspace.pk])[workspace.pk]
 
 
 def now() -> datetime:
     """Return the database's time."""
-    return presenters.lease_rows().values_list("db_now", flat=True)[0]
+    return leaseviews.lease_rows().values_list("db_now", flat=True)[0]
 
 
 def let_expire(workspace: Workspace, seconds_ago: float = 1) -> None:
@@ -248,7 +248,7 @@ def assert_free(workspace: Workspace, *, reason: str, epoch: int) -> None:
     view = view_of(workspace)
     assert not view.is_held
     assert view.last_end is not None
-    assert (view.last_end["reason"], view.lease.epoch) == (reason, epoch)
+    assert (view.last_end.reason, view.lease.epoch) == (reason, epoch)
 
 
 def refusal(call: Any, *args: Any, **options: Any) -> str:

@@ -171,7 +171,7 @@ def test_with_a_note_control_ends_in_the_admins_name(
     assert_free(desk, reason="forced", epoch=1)
     end = view_of(desk).last_end
     assert end is not None
-    assert (end["by"], end["note"]) == ("Ada Admin", "maintenance")
+    assert (end.by, end.note) == ("Ada Admin", "maintenance")
     assert ControlEvent.objects.get(what="forced").ip == "127.0.0.1"
 
 

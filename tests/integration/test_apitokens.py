@@ -276,7 +276,7 @@ def test_a_manage_token_ends_a_persons_control(desk: Workspace, operator: User) 
     ok(Program(text).release(force=True, note="maintenance"))
     end = view_of(desk).last_end
     assert end is not None
-    assert (end["reason"], end["by"], end["note"]) == ("forced", "Builder", "maintenance")
+    assert (end.reason, end.by, end.note) == ("forced", "Builder", "maintenance")
 
 
 # --- Session tokens -------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db.models.functions import Now
 
-from controlplane import leases, presenters
+from controlplane import leases, leaseviews
 from controlplane.models import (
     ControlEvent,
     DisplayControlLease,
@@ -115,7 +115,7 @@ def test_a_named_workspace_is_released_with_the_note(
     assert_free(desk, reason="forced", epoch=1)
     end = view_of(desk).last_end
     assert end is not None
-    assert (end["by"], end["note"]) == ("the administrator", "maintenance")
+    assert (end.by, end.note) == ("the administrator", "maintenance")
     assert_held_by(other, tab(colleague), epoch=1)
 
 
@@ -142,8 +142,8 @@ def test_who_has_control_next_is_not_ended_for_the_user_who_was_named(
         leases.acquire(other, tab(operator), ttl=300)
         return read(workspace_id)
 
-    read = presenters.read_one
-    monkeypatch.setattr(presenters, "read_one", read_one)
+    read = leaseviews.read_one
+    monkeypatch.setattr(leaseviews, "read_one", read_one)
     message, output = fails("force_release", "--user", "colleague", "--note", "why", *more)
     assert message == "Nobody had control of any of these."
     assert output == "other: nobody had control\n"

@@ -481,7 +481,7 @@ def test_what_could_not_be_read_is_told_after_the_next_look(
         raise OperationalError("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr("controlplane.feed.reader.presenters.read", fail)
+        patch.setattr("controlplane.feed.reader.leaseviews.read", fail)
         with pytest.raises(OperationalError):
             room.look()
     assert happenings(room.told(listening)) == [("desk", "acquired")]

@@ -168,7 +168,7 @@ def test_the_longest_hold_ends_it_with_its_reason_and_cannot_be_resumed(
     renew(limited, operator)
     age(limited, 51)
     view = view_of(limited)
-    assert (view.is_held, view.last_end and view.last_end["reason"]) == (False, "max_hold")
+    assert (view.is_held, view.last_end and view.last_end.reason) == (False, "max_hold")
     assert refusal(renew, limited, operator) == "max_hold"
     assert transitions(limited)[-1] == ("max_hold", 1)
 

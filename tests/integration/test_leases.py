@@ -361,12 +361,10 @@ def test_force_release_ends_whoevers_control_and_says_who_and_why(
     assert force(desk, " maintenance ")
     assert_free(desk, reason="forced", epoch=1)
     assert not leasestate.held().exists()
-    assert view_of(desk).last_end == {
-        "reason": "forced",
-        "by": "Mary Manager",
-        "note": "maintenance",
-        "at": view_of(desk).last_end["at"],  # type: ignore[index]  # looked at below
-    }
+    end = view_of(desk).last_end
+    assert end is not None
+    assert (end.reason, end.by, end.note) == ("forced", "Mary Manager", "maintenance")
+    assert end.at == lease_of(desk).ended_at
     assert history(desk) == [("acquired", 1), ("forced", 1)]
 
 
@@ -1388,7 +1386,7 @@ def test_while_a_lease_is_held_the_end_before_it_is_told(
     take(desk, tab(colleague))
     end = view_of(desk).last_end
     assert end is not None
-    assert (end["reason"], end["by"], end["note"]) == ("preempted", "colleague", None)
+    assert (end.reason, end.by, end.note) == ("preempted", "colleague", "")
 
 
 def test_an_agent_whose_control_has_lapsed_is_nothing_that_is_waited_for(

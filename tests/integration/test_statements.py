@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.db.utils import DataError
 
-from controlplane import access, apitokens, leases, presenters
+from controlplane import access, apitokens, leases, leaseviews
 from controlplane.models import (
     ControlEvent,
     DisplayControlLease,
@@ -152,5 +152,5 @@ def test_a_query_set_is_made_once_in_each_thread_and_no_result_is_kept(desk: Wor
 
 
 def test_what_is_made_once_says_the_same_each_time(desk: Workspace) -> None:
-    first, *later = (str(presenters.lease_rows().filter(pk=1).query) for _ in range(5))
+    first, *later = (str(leaseviews.lease_rows().filter(pk=1).query) for _ in range(5))
     assert set(later) == {first}

@@ -58,7 +58,7 @@ FLOORS = (
         *("signin.failures", "backends", "proxyusers", "providerusers"),
         *("signin.steps", "signin.proxy", "signin.provider", "signin.secondfactor"),
         *("links", "leasestate", "leases", "streamrows"),
-        *("presenters", "tokens"),
+        *("leaseviews", "presenters", "tokens"),
         *("handovers", "driving", "verdicts", "desktops", "sweeping", "watch"),
         "screenshots",
         *("polling", "feed.tail", "feed.reader", "feed.eventstreams", "waiting"),

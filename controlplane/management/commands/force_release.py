@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management import BaseCommand, CommandError
 
-from controlplane import leases, leasestate, presenters
+from controlplane import leases, leasestate, leaseviews, presenters
 from controlplane.leases import Closing
 from controlplane.management.commands._shared import ADMINISTRATOR, find_user, find_workspaces
 from controlplane.models import MAX_NOTE_LENGTH, DisplayControlLease, Workspace
@@ -77,7 +77,7 @@ def _chosen(options: dict[str, Any]) -> list[tuple[Workspace, int | None]]:
 
 
 def _end(workspace: Workspace, epoch: int | None, options: dict[str, Any]) -> Json:
-    view = presenters.read_one(workspace.pk)
+    view = leaseviews.read_one(workspace.pk)
     if view is None:
         raise CommandError(f"{workspace.slug} has been removed meanwhile.")
     if options["dry_run"]:

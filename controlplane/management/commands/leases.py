@@ -8,9 +8,10 @@ from typing import Any
 
 from django.core.management import BaseCommand
 
-from controlplane import presenters
+from controlplane import leaseviews, presenters
+from controlplane.leaseviews import LeaseView
 from controlplane.models import Workspace
-from controlplane.presenters import Json, LeaseView
+from controlplane.presenters import Json
 
 
 class Command(BaseCommand):
@@ -28,7 +29,7 @@ class Command(BaseCommand):
         workspaces = {workspace.pk: workspace for workspace in Workspace.objects.all()}
         rows = [
             describe(workspaces[pk], view)
-            for pk, view in presenters.read(workspaces).items()
+            for pk, view in leaseviews.read(workspaces).items()
             if options["all"] or view.is_held or view.lease.closed_at
         ]
         rows.sort(key=lambda row: row["workspace"])
