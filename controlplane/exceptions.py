@@ -19,6 +19,8 @@ websocket close codes; each RequestRefused names its HTTP status.
     │   ├── DisplayMissing     no such workspace, or its display is not enabled
     │   ├── DisplayHidden      its holder hides the desktop from all who watch
     │   └── TooManyStreams     a limit is reached
+    ├── ControlRefused         the state of a lease forbids what is asked of it
+    │   └── ControlForbidden   who asks may not control (any more)
     └── RequestRefused         an API call may not be carried out
         ├── Forbidden          the caller lacks the permission
         ├── WorkspaceNotFound  no such workspace, or the caller may not see it
@@ -28,7 +30,7 @@ websocket close codes; each RequestRefused names its HTTP status.
         ├── TooManyRequests    calls come faster than they may
         ├── DisplayUnreachable the desktop gives no picture
         ├── ControlUnsettled   control changes faster than a picture is taken
-        └── LeaseRefused       the lease's state forbids it
+        └── LeaseRefused       a ControlRefused, as the caller is told of it
 """
 
 from __future__ import annotations
@@ -142,6 +144,25 @@ class TooManyStreams(StreamRefused):
     """The user or the workspace has as many open streams as allowed."""
 
 
+class ControlRefused(ControlPlaneError):
+    """The state of a lease forbids what is asked of it; ``code`` is that of the contract.
+
+    ``by`` is who ended the epoch that was to be renewed, where somebody did.
+    """
+
+    def __init__(self, code: str, by: str = "") -> None:
+        super().__init__(code)
+        self.code = code
+        self.by = by
+
+
+class ControlForbidden(ControlRefused):
+    """Who asks may not control this workspace (any more)."""
+
+    def __init__(self) -> None:
+        super().__init__("forbidden")
+
+
 class RequestRefused(ControlPlaneError):
     """An API call that is refused, with a stable ``code`` and a sentence for people."""
 
@@ -230,7 +251,7 @@ class ControlUnsettled(RequestRefused):
 
 
 class LeaseRefused(RequestRefused):
-    """The lease's state forbids the call; ``current`` is the Control that its caller may see."""
+    """A call meets a ControlRefused; ``current`` is the Control that its caller may see."""
 
     status = 409
 

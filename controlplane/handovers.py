@@ -22,8 +22,8 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from controlplane import access, events, leases, leaseviews, presenters, streamrows
-from controlplane.exceptions import TooManyRequests, WorkspaceNotFound
-from controlplane.leases import Holder, Refused
+from controlplane.exceptions import ControlRefused, TooManyRequests, WorkspaceNotFound
+from controlplane.leases import Holder
 from controlplane.leaseviews import LeaseView
 from controlplane.models import (
     ControlEvent,
@@ -48,14 +48,15 @@ UNANSWERED = "unanswered"
 def ask(workspace: Workspace, asker: Holder, message: str) -> None:
     """Ask the holder for control. Asking again changes the message and the tab that will get it.
 
-    The caller checks permission. Raises Refused ``not_needed`` where control can simply be taken or
-    is the asker's, TooManyRequests soon after a request of theirs has ended, WorkspaceNotFound.
+    The caller checks permission. Raises ControlRefused ``not_needed`` where control can simply be
+    taken or is the asker's, TooManyRequests soon after a request of theirs has ended, and
+    WorkspaceNotFound.
     """
     view = _view(workspace)
     lease = view.lease
     is_anothers = view.is_held and lease.holder_id != asker.user.pk
     if not is_anothers or lease.controller != Controller.USER:
-        raise Refused("not_needed")
+        raise ControlRefused("not_needed")
     with transaction.atomic():
         if not _change_open(workspace, asker, message):
             _rest(workspace, asker.user, view.now)
@@ -111,16 +112,16 @@ def answer(
 ) -> None:
     """Hand control over to the person who asked, or keep it.
 
-    Raises Refused ``not_asked`` where that request is no longer open, and as a renewal does where
-    control is not, or no longer, this holder's.
+    Raises ControlRefused ``not_asked`` where that request is no longer open, and as a renewal does
+    where control is not, or no longer, this holder's.
     """
     request = _open_requests(workspace).select_related("user").filter(pk=request_id).first()
     if request is None:
-        raise Refused("not_asked")
+        raise ControlRefused("not_asked")
     leases.check_holder(workspace, holder, epoch=epoch)
     if accept:
         if not _grant(request, epoch=epoch, ttl=ttl, holder=holder):
-            raise Refused("not_asked")
+            raise ControlRefused("not_asked")
     else:
         _end(request, Outcome.DECLINED, epoch=epoch, who=holder.name)
 

@@ -31,6 +31,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from controlplane import access, events
+from controlplane.exceptions import ControlForbidden, ControlRefused
 from controlplane.leasestate import (
     belongs_to,
     end_of,
@@ -71,25 +72,6 @@ class Holder:
         return access.display_name(self.user)
 
 
-class Refused(Exception):
-    """The lease's state forbids the call; ``code`` is that of the contract.
-
-    ``by`` is who ended the epoch that was to be renewed, where somebody did.
-    """
-
-    def __init__(self, code: str, by: str = "") -> None:
-        super().__init__(code)
-        self.code = code
-        self.by = by
-
-
-class NotPermitted(Refused):
-    """The caller has lost, or never had, the permission."""
-
-    def __init__(self) -> None:
-        super().__init__("forbidden")
-
-
 @dataclass(slots=True)
 class _Case:
     """One lease under its lock: the row, the time, and what is being decided."""
@@ -117,9 +99,9 @@ def acquire(
 ) -> DisplayControlLease:
     """Take control for ``ttl`` seconds, or renew it where ``epoch`` is given.
 
-    Without ``epoch`` it is a deliberate click. Raises NotPermitted, or Refused with ``held``,
-    ``held_elsewhere``, ``display_not_enabled``, ``closed``, to an agent ``human_in_control`` and
-    ``parked``, or for renewals why that epoch ended.
+    Without ``epoch`` it is a deliberate click. Raises ControlForbidden, or ControlRefused with
+    ``held``, ``held_elsewhere``, ``display_not_enabled``, ``closed``, to an agent
+    ``human_in_control`` and ``parked``, or for renewals why that epoch ended.
     """
 
     def decide(case: _Case) -> None:
@@ -137,7 +119,7 @@ def release(
 ) -> DisplayControlLease:
     """Give control back. Harmless where nothing is held or ``epoch`` is over already.
 
-    Raises Refused (``held``, ``held_elsewhere``) where another holder has control.
+    Raises ControlRefused (``held``, ``held_elsewhere``) where another holder has control.
     """
 
     def decide(case: _Case) -> None:
@@ -145,7 +127,7 @@ def release(
         if not case.is_held or is_over:
             return
         if not _is_holder(case.lease, holder):
-            raise Refused(_held_code(case.lease, holder))
+            raise ControlRefused(_held_code(case.lease, holder))
         _end(case, EndReason.RELEASED, by=holder.name, ip=holder.ip)
 
     return _decide(workspace, holder, decide)
@@ -161,19 +143,19 @@ def hand_back(
 ) -> DisplayControlLease:
     """Give control, or a parked desktop, back to the agent that waits for it, with the outcome.
 
-    It answers the agent's request for a person as well. Raises NotPermitted where the person may
-    not control, and Refused (``held``, ``held_elsewhere``) where another holder has control, or
-    ``nothing_to_hand_back`` where no agent waits.
+    It answers the agent's request for a person as well. Raises ControlForbidden where the person
+    may not control, and ControlRefused (``held``, ``held_elsewhere``) where another holder has
+    control, or ``nothing_to_hand_back`` where no agent waits.
     """
 
     def decide(case: _Case) -> None:
         lease = case.lease
         if case.is_held and not _is_holder(lease, person):
-            raise Refused(_held_code(lease, person))
+            raise ControlRefused(_held_code(lease, person))
         if epoch is not None and epoch != lease.epoch:
             return
         if lease.agent_id is None:
-            raise Refused("nothing_to_hand_back")
+            raise ControlRefused("nothing_to_hand_back")
         if case.is_held:
             _end(case, EndReason.RELEASED, by=person.name, note=note, ip=person.ip)
         else:
@@ -190,7 +172,7 @@ def hand_back(
 
 
 def ask_for_help(workspace: Workspace, agent: Holder, reason: str) -> DisplayControlLease:
-    """Ask for a person; asking again changes the reason. Raises NotPermitted, or Refused.
+    """Ask for a person; asking again changes the reason. Raises ControlRefused.
 
     Of several agents the last counts: it is to this one that control is handed back, whichever
     agent has control meanwhile.
@@ -241,8 +223,7 @@ def free(workspace: Workspace, *, by: str, ip: str | None = None) -> bool:
 def keep(workspace: Workspace, holder: Holder, *, epoch: int, ttl: float) -> DisplayControlLease:
     """Answer a warning: idle time and the longest hold count from now on anew.
 
-    Raises NotPermitted, or Refused, as a renewal does, where ``epoch`` is not, or no longer, this
-    holder's.
+    Raises ControlRefused, as a renewal does, where ``epoch`` is not, or no longer, this holder's.
     """
 
     def decide(case: _Case) -> None:
@@ -258,8 +239,8 @@ def keep(workspace: Workspace, holder: Holder, *, epoch: int, ttl: float) -> Dis
 def hide(workspace: Workspace, holder: Holder, *, epoch: int, hidden: bool) -> DisplayControlLease:
     """Let nobody but the holder see the desktop until ``epoch`` ends, or let all see it again.
 
-    Only what the holder's own tab has on its screen is exempt. Raises NotPermitted, or Refused, as
-    a renewal does, where ``epoch`` is not, or no longer, this holder's.
+    Only what the holder's own tab has on its screen is exempt. Raises ControlRefused, as a renewal
+    does, where ``epoch`` is not, or no longer, this holder's.
     """
 
     def decide(case: _Case) -> None:
@@ -275,7 +256,7 @@ def hide(workspace: Workspace, holder: Holder, *, epoch: int, hidden: bool) -> D
 
 
 def check_holder(workspace: Workspace, holder: Holder, *, epoch: int) -> None:
-    """Raise Refused, as a renewal would, where ``epoch`` is not, or no longer, this holder's."""
+    """Raise ControlRefused, as a renewal would, where ``epoch`` is not this holder's any more."""
     _decide(workspace, holder, lambda case: _check_holds(case, holder, epoch))
 
 
@@ -294,7 +275,7 @@ def hand_over(
             return False
         try:
             _check_permission(case, to)
-        except Refused:
+        except ControlRefused:
             return False
         _replace(case, to, ttl, What.HANDED_OVER)
     return True
@@ -388,11 +369,11 @@ def _decide(
     workspace: Workspace, holder: Holder, decide: Callable[[_Case], None]
 ) -> DisplayControlLease:
     """Decide what is asked for; a refusal is counted with it, and raised after the commit."""
-    refusal: Refused | None = None
+    refusal: ControlRefused | None = None
     with _deciding(workspace) as case:
         try:
             decide(case)
-        except Refused as error:
+        except ControlRefused as error:
             refusal = error
             _note_refusal(case, holder, error.code)
     if refusal:
@@ -471,14 +452,14 @@ def _update(case: _Case) -> None:
 def _check_permission(case: _Case, holder: Holder) -> None:
     # Read anew: the account may have been disabled since the request was let in.
     if not access.permissions_now(holder.user.pk, case.lease.workspace_id).control:
-        raise NotPermitted
+        raise ControlForbidden
     if not case.lease.workspace.is_configured:
-        raise Refused("display_not_enabled")
+        raise ControlRefused("display_not_enabled")
 
 
 def _check_open(case: _Case) -> None:
     if case.lease.closed_at is not None:
-        raise Refused("closed", case.lease.closed_by)
+        raise ControlRefused("closed", case.lease.closed_by)
 
 
 def _check_holds(case: _Case, holder: Holder, epoch: int) -> None:
@@ -499,15 +480,15 @@ def _take(case: _Case, holder: Holder, ttl: float, move: bool) -> None:
     if move and _held_code(lease, holder) == "held_elsewhere":
         return _replace(case, holder, ttl, What.MOVED)
     if holder.kind == Controller.AGENT and lease.controller == Controller.USER:
-        raise Refused("human_in_control")
-    raise Refused(_held_code(lease, holder))
+        raise ControlRefused("human_in_control")
+    raise ControlRefused(_held_code(lease, holder))
 
 
 def _check_not_parked(case: _Case, holder: Holder) -> None:
     """A lease that has lapsed is no consent: an agent waits until a person has said so."""
     parked = parking(case.lease, case.now) if holder.kind == Controller.AGENT else None
     if parked:
-        raise Refused("parked", parked.by)
+        raise ControlRefused("parked", parked.by)
 
 
 def _renew(case: _Case, holder: Holder, ttl: float, epoch: int) -> None:
@@ -545,18 +526,18 @@ def _resumed_as(lease: DisplayControlLease, epoch: int) -> int:
     return epoch
 
 
-def _why_ended(case: _Case, holder: Holder, epoch: int) -> Refused:
+def _why_ended(case: _Case, holder: Holder, epoch: int) -> ControlRefused:
     """Return the reason for which ``epoch`` is not, or no longer, this holder's."""
     lease = case.lease
     if epoch == lease.epoch and case.is_held:
-        return Refused(_held_code(lease, holder))
+        return ControlRefused(_held_code(lease, holder))
     if epoch == lease.epoch and lease.ended_reason:  # perhaps just now: without an event yet
-        return Refused(lease.ended_reason, lease.ended_by)
+        return ControlRefused(lease.ended_reason, lease.ended_by)
     # An epoch that never was has no end.
     ended = end_of(lease.workspace_id, epoch)
     if ended and ended.reason != EndReason.EXPIRED:
-        return Refused(ended.reason, ended.who)
-    return Refused("taken" if lease.epoch > epoch else EndReason.EXPIRED)
+        return ControlRefused(ended.reason, ended.who)
+    return ControlRefused("taken" if lease.epoch > epoch else EndReason.EXPIRED)
 
 
 def _is_holder(lease: DisplayControlLease, holder: Holder) -> bool:

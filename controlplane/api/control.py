@@ -25,7 +25,14 @@ from controlplane import (
 from controlplane.api.auth import holder_of, ip_of, kind_of, session_key_of, user_of
 from controlplane.api.errors import CONFLICTS, FAILURES
 from controlplane.api.workspaces import find
-from controlplane.exceptions import Forbidden, InvalidRequest, LeaseRefused, WorkspaceNotFound
+from controlplane.exceptions import (
+    ControlForbidden,
+    ControlRefused,
+    Forbidden,
+    InvalidRequest,
+    LeaseRefused,
+    WorkspaceNotFound,
+)
 from controlplane.models import Controller, HandBack, Workspace
 from controlplane.presenters import Json, Viewer
 
@@ -273,9 +280,9 @@ def _telling_refusals(workspace: Workspace, viewer: Viewer) -> Iterator[None]:
     """Turn what leases.py refuses into an answer: 403, or 409 with the lease as it is."""
     try:
         yield
-    except leases.NotPermitted:
+    except ControlForbidden:
         raise _only_watches() from None
-    except leases.Refused as refusal:
+    except ControlRefused as refusal:
         raise refused(refusal, workspace, viewer) from None
 
 
@@ -293,7 +300,7 @@ def _only_watches() -> Forbidden:
     return Forbidden("forbidden", "You may watch this workspace, but not control it.")
 
 
-def refused(refusal: leases.Refused, workspace: Workspace, viewer: Viewer) -> LeaseRefused:
+def refused(refusal: ControlRefused, workspace: Workspace, viewer: Viewer) -> LeaseRefused:
     """Return the 409 for what leases.py has refused."""
     current = control_of(workspace, viewer)
     holder = current["controlled_by"] or "Somebody"

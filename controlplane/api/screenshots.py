@@ -8,12 +8,13 @@ from typing import Annotated, Any
 from django.http import HttpRequest, HttpResponse
 from ninja import Query, Router
 
-from controlplane import desktops, leases, leaseviews, schemas, screenshots
+from controlplane import desktops, leaseviews, schemas, screenshots
 from controlplane.api.auth import kind_of, user_of
 from controlplane.api.control import refused
 from controlplane.api.errors import CONFLICTS, RETRY_AFTER_SECONDS
 from controlplane.api.workspaces import find
 from controlplane.exceptions import (
+    ControlRefused,
     ControlUnsettled,
     CredentialsRefused,
     DisplayUnreachable,
@@ -99,7 +100,7 @@ def _look(request: HttpRequest, slug: str, client_id: str) -> _Look:
         raise WorkspaceNotFound(slug)
     code = _why_not(request, workspace, view, client_id)
     if code:
-        raise refused(leases.Refused(code), workspace, Viewer(user_of(request), client_id, can))
+        raise refused(ControlRefused(code), workspace, Viewer(user_of(request), client_id, can))
     return _Look(workspace, State.of(view, workspace))
 
 

@@ -18,7 +18,8 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.http import HttpResponse
 from django.test import Client
 
-from controlplane import access, leases, leaseviews, streamrows
+from controlplane import access, leaseviews, streamrows
+from controlplane.exceptions import ControlRefused
 from controlplane.leases import Holder
 from controlplane.models import (
     ControlEvent,
@@ -253,7 +254,7 @@ def assert_free(workspace: Workspace, *, reason: str, epoch: int) -> None:
 
 def refusal(call: Any, *args: Any, **options: Any) -> str:
     """Return the code with which leases.py refuses the call."""
-    with pytest.raises(leases.Refused) as caught:
+    with pytest.raises(ControlRefused) as caught:
         call(*args, **options)
     return caught.value.code
 

@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from django.db.models import F
 
 from controlplane import apitokens, handovers, leases, leasestate
+from controlplane.exceptions import ControlForbidden
 from controlplane.models import ApiToken, ControlEvent, DisplayControlLease, HandBack, Workspace
 from tests.integration.people import OTHER_TAB, Browser, age, agent, lease_of, tab, transitions
 from tests.integration.programs import PROCESS, Program, token
@@ -352,7 +353,7 @@ def test_asking_twice_is_one_event_and_another_reason_another(scene: Scene) -> N
 
 
 def test_who_may_not_control_asks_for_nobody(scene: Scene, observer: User) -> None:
-    with pytest.raises(leases.NotPermitted):
+    with pytest.raises(ControlForbidden):
         leases.ask_for_help(scene.desk, agent(observer), "captcha")
     assert scene.control()["help"] is None
 
@@ -402,7 +403,7 @@ def test_nobody_hands_back_while_another_has_control(scene: Scene) -> None:
 
 def test_who_may_not_control_hands_no_parked_desktop_back(scene: Scene, observer: User) -> None:
     scene.person_let_it_lapse()
-    with pytest.raises(leases.NotPermitted):
+    with pytest.raises(ControlForbidden):
         leases.hand_back(scene.desk, tab(observer), HandBack.DONE)
     assert scene.control()["parked"]
 

@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from django.test.utils import CaptureQueriesContext
 
 from controlplane import apitokens, events, leases
+from controlplane.exceptions import ControlRefused
 from controlplane.feed import tail
 from controlplane.feed.reader import Caller, Message, Reader
 from controlplane.models import (
@@ -221,7 +222,7 @@ def test_what_is_refused_is_not_told(
 ) -> None:
     leases.acquire(desk, tab(operator), ttl=300)
     room.look()
-    with pytest.raises(leases.Refused):
+    with pytest.raises(ControlRefused):
         leases.acquire(desk, tab(colleague), ttl=300)
     assert room.told(listening) == []
 

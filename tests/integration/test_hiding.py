@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.db.models import F
 
 from controlplane import leases, presenters, tokens
-from controlplane.exceptions import DisplayHidden
+from controlplane.exceptions import ControlForbidden, DisplayHidden
 from controlplane.models import DisplayControlLease, Workspace, WorkspaceGrant
 from tests.integration.people import (
     OTHER_TAB,
@@ -116,7 +116,7 @@ def test_who_may_not_control_any_more_cannot_show_it_again(
     hidden: Workspace, operator: User
 ) -> None:
     WorkspaceGrant.objects.filter(user=operator)._raw_delete("default")  # past the signals
-    with pytest.raises(leases.NotPermitted):
+    with pytest.raises(ControlForbidden):
         leases.hide(hidden, tab(operator), epoch=1, hidden=False)
     assert view_of(hidden).is_hidden
 

@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from controlplane import handovers, housekeeping, leases, leasestate
+from controlplane.exceptions import ControlRefused
 from controlplane.housekeeping import Housekeeping, due_for_limits, due_for_requests, tidy
 from controlplane.models import DisplayControlLease, DisplayStream, Workspace
 from tests.integration.people import (
@@ -212,9 +213,9 @@ def test_keeping_control_puts_both_limits_off(limited: Workspace, operator: User
 
 def test_only_the_holder_keeps_control(limited: Workspace, colleague: User, operator: User) -> None:
     for holder in (tab(colleague), tab(operator, OTHER_TAB)):
-        with pytest.raises(leases.Refused):
+        with pytest.raises(ControlRefused):
             leases.keep(limited, holder, epoch=1, ttl=300)
-    with pytest.raises(leases.Refused):
+    with pytest.raises(ControlRefused):
         leases.keep(limited, tab(operator), epoch=2, ttl=300)
 
 

@@ -35,6 +35,7 @@ from hypothesis.stateful import (
 
 from controlplane import access, apitokens, leases, leasestate, presenters
 from controlplane.api.control import refused
+from controlplane.exceptions import ControlRefused
 from controlplane.leases import Holder
 from controlplane.models import (
     ControlEvent,
@@ -420,7 +421,7 @@ class LeaseMachine(RuleBasedStateMachine):
         expected = MODELLED[call.what](self.model, call)
         try:
             result = REAL[call.what](self, call)
-        except leases.Refused as refusal:
+        except ControlRefused as refusal:
             self._told_no_secret(call, refusal)
             result = refusal.code
         self.world.seen[str(result)] += 1
@@ -439,7 +440,7 @@ class LeaseMachine(RuleBasedStateMachine):
         assert {e.what for e in begun if e.epoch > epoch} <= {"resumed"}
         assert len({(e.who, e.client_id) for e in begun}) == 1
 
-    def _told_no_secret(self, call: Call, refusal: leases.Refused) -> None:
+    def _told_no_secret(self, call: Call, refusal: ControlRefused) -> None:
         """Neither the error nor the API's answer names anybody's client_id."""
         told = f"{refusal!r} {refusal.by}"
         if refusal.code != "forbidden":

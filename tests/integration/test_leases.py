@@ -17,6 +17,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from controlplane import access, events, leases, leasestate
+from controlplane.exceptions import ControlForbidden, ControlRefused
 from controlplane.leases import Holder
 from controlplane.models import (
     ControlEvent,
@@ -101,13 +102,13 @@ def test_who_may_not_control_gets_nothing(
     who: str, desk: Workspace, request: pytest.FixtureRequest
 ) -> None:
     user = request.getfixturevalue(who)
-    with pytest.raises(leases.NotPermitted):
+    with pytest.raises(ControlForbidden):
         take(desk, tab(user))
     assert (lease_of(desk).epoch, transitions(desk)) == (0, [])
 
 
 def test_what_somebody_may_not_do_is_recorded_as_refused(desk: Workspace, observer: User) -> None:
-    with pytest.raises(leases.NotPermitted):
+    with pytest.raises(ControlForbidden):
         take(desk, tab(observer))
     event = ControlEvent.objects.get()
     assert (event.what, event.reason, event.who) == ("refused", "forbidden", "Oscar Observer")
@@ -590,7 +591,7 @@ def test_what_was_closed_meanwhile_is_not_resumed(desk: Workspace, operator: Use
     take(desk, tab(operator))
     let_expire(desk)
     leases.close(desk, by="Mary Manager", note="repairs")
-    with pytest.raises(leases.Refused) as caught:
+    with pytest.raises(ControlRefused) as caught:
         take(desk, tab(operator), epoch=1)
     assert (caught.value.code, caught.value.by) == ("closed", "Mary Manager")
 
@@ -752,7 +753,7 @@ def test_the_refusal_names_who_ended_that_epoch_and_not_who_ended_the_last_one(
     force(desk)
     take(desk, tab(colleague))
     give_back(desk, tab(colleague))
-    with pytest.raises(leases.Refused) as caught:
+    with pytest.raises(ControlRefused) as caught:
         take(desk, tab(operator), epoch=1)
     assert (caught.value.code, caught.value.by) == ("forced", "Mary Manager")
 
@@ -777,7 +778,7 @@ def test_an_epoch_that_never_was_has_no_end_of_its_own(desk: Workspace, operator
 
 
 def test_a_refusal_reads_as_its_code() -> None:
-    assert str(leases.Refused("forced", "Mary Manager")) == "forced"
+    assert str(ControlRefused("forced", "Mary Manager")) == "forced"
 
 
 def test_each_reason_of_the_row_is_also_the_name_of_an_event() -> None:
@@ -847,7 +848,7 @@ def test_who_may_not_control_any_more_cannot_keep_it(desk: Workspace, operator: 
     take(desk, tab(operator))
     before = lease_of(desk).expires_at
     WorkspaceGrant.objects.filter(user=operator)._raw_delete("default")
-    with pytest.raises(leases.NotPermitted):
+    with pytest.raises(ControlForbidden):
         keep(desk, tab(operator))
     assert lease_of(desk).expires_at == before
     assert history(desk)[-1] == ("refused", 1)
@@ -1202,7 +1203,7 @@ def test_an_acquire_waits_for_the_lock_and_decides_on_what_it_finds_then(
         late = in_thread(lambda: take(desk, tab(colleague)))
         assert is_still_waiting(late)
         take(desk, tab(operator))
-    with pytest.raises(leases.Refused, match="held"):
+    with pytest.raises(ControlRefused, match="held"):
         late.result(limit(1))
     assert_held_by(desk, tab(operator), epoch=1)
 
@@ -1216,7 +1217,7 @@ def test_a_renewal_that_waited_for_a_takeover_finds_itself_preempted(
         late = in_thread(lambda: take(desk, agent(operator), epoch=1))
         assert is_still_waiting(late)
         take(desk, tab(colleague))
-    with pytest.raises(leases.Refused, match="preempted"):
+    with pytest.raises(ControlRefused, match="preempted"):
         late.result(limit(1))
     assert_held_by(desk, tab(colleague), epoch=2)
 
@@ -1239,7 +1240,7 @@ def test_who_is_disabled_while_waiting_for_the_lock_gets_nothing(
         late = in_thread(lambda: take(desk, tab(operator)))
         assert is_still_waiting(late)
         User.objects.filter(pk=operator.pk).update(is_active=False)
-    with pytest.raises(leases.NotPermitted):
+    with pytest.raises(ControlForbidden):
         late.result(limit(1))
     assert not view_of(desk).is_held
 
@@ -1252,7 +1253,7 @@ def test_a_workspace_disabled_while_waiting_for_the_lock_is_not_taken(
         late = in_thread(lambda: take(desk, tab(operator)))
         assert is_still_waiting(late)
         Workspace.objects.filter(pk=desk.pk).update(enabled=False)
-    with pytest.raises(leases.Refused, match="display_not_enabled"):
+    with pytest.raises(ControlRefused, match="display_not_enabled"):
         late.result(limit(1))
 
 
@@ -1320,7 +1321,7 @@ def test_fifty_callers_at_once_have_exactly_one_winner(desk: Workspace) -> None:
         start.wait(limit(2))
         try:
             take(desk, tab(user, f"tab-of-{user.username}"))
-        except leases.Refused as error:
+        except ControlRefused as error:
             return error.code
         finally:
             connection.close()

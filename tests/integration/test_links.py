@@ -18,7 +18,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from controlplane import access, apitokens, handovers, leases, links, ratelimits, tokens
-from controlplane.exceptions import LinkRefused, StreamForbidden
+from controlplane.exceptions import ControlRefused, LinkRefused, StreamForbidden
 from controlplane.models import ApiToken, ControlEvent, Controller, ControlRequest, Role, Workspace
 from tests.integration.people import (
     OTHER_TAB,
@@ -413,7 +413,7 @@ def test_what_it_has_asked_for_is_not_granted_any_more(desk: Workspace, operator
     asked = ok(guest.send("POST", f"{CONTROL}/request", body))
     apitokens.revoke(link)
     request = asked["requests"][0]["id"]
-    with pytest.raises(leases.Refused):
+    with pytest.raises(ControlRefused):
         handovers.answer(desk, tab(operator, OTHER_TAB), request, epoch=1, accept=True, ttl=300)
     assert_held_by(desk, tab(operator, OTHER_TAB), epoch=1)
     handovers.settle(desk.pk)

@@ -17,6 +17,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from controlplane import handovers, leases, links, screenshots
+from controlplane.exceptions import ControlForbidden, ControlRefused
 from controlplane.leases import Holder
 from controlplane.models import Controller, ControlRequest, Role, Workspace
 from controlplane.workspaces import configuring
@@ -84,7 +85,7 @@ class Caller:
             return
         try:
             leases.acquire(desk, self.holder, ttl=300)
-        except leases.NotPermitted:
+        except ControlForbidden:
             return
 
 
@@ -149,7 +150,7 @@ def asked_for(desk: Workspace, caller: Caller) -> dict[str, Any]:
     asker = tab(person("colleague", role=Role.OPERATOR), OTHER_TAB)
     try:
         handovers.ask(desk, asker, "please")
-    except leases.Refused:
+    except ControlRefused:
         return {"epoch": 1, "request": 1}
     return {"epoch": 1, "request": ControlRequest.objects.get().pk}
 

@@ -20,6 +20,7 @@ from django.test.utils import CaptureQueriesContext
 from controlplane import driving, events, handovers, leases, watch
 from controlplane.closecodes import CloseCode
 from controlplane.driving import Claim, Driver
+from controlplane.exceptions import ControlRefused
 from controlplane.gate import Gate
 from controlplane.models import ControlEvent, DisplayStream, Role, Workspace, WorkspaceGrant
 from controlplane.verdicts import Cause, Question, Seen, Verdict, examine
@@ -143,7 +144,7 @@ def test_the_coming_and_going_of_the_holder_is_told_without_a_cause(
 def test_a_refused_request_is_not_news(asked: Question, desk: Workspace, operator: User) -> None:
     leases.acquire(desk, tab(operator), ttl=300)
     asked = answered(asked)
-    with pytest.raises(leases.Refused):
+    with pytest.raises(ControlRefused):
         leases.acquire(desk, tab(operator, OTHER_TAB), ttl=300)
     assert look(asked).control is None
 

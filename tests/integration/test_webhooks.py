@@ -25,6 +25,7 @@ from django.urls import reverse
 from procrastinate.contrib.django import app as queue
 
 from controlplane import handovers, housekeeping, leases
+from controlplane.exceptions import ControlRefused
 from controlplane.models import ControlEvent, Webhook, WebhookDelivery, Workspace
 from controlplane.presenters import iso
 from controlplane.webhooks import adding, deliveries, outbox
@@ -109,7 +110,7 @@ def test_requests_are_told_and_refusals_and_keeping_are_not(
     leases.acquire(desk, tab(operator), ttl=300)
     handovers.ask(desk, tab(colleague, OTHER_TAB), message="Please")
     leases.keep(desk, tab(operator), epoch=1, ttl=300)
-    with pytest.raises(leases.Refused):
+    with pytest.raises(ControlRefused):
         leases.acquire(desk, tab(colleague, OTHER_TAB), ttl=300)
     assert set(ControlEvent.objects.values_list("what", flat=True)) >= {"kept", "refused"}
     assert waiting() == ["acquired", "requested"]

@@ -26,7 +26,8 @@ from django.db import connection  # noqa: E402
 
 from controlplane import access, leases, presenters  # noqa: E402
 from controlplane.api.control import refused  # noqa: E402
-from controlplane.leases import Holder, Refused  # noqa: E402
+from controlplane.exceptions import ControlRefused  # noqa: E402
+from controlplane.leases import Holder  # noqa: E402
 from controlplane.models import Controller, Workspace  # noqa: E402
 
 TABS = 2
@@ -63,7 +64,7 @@ class Storm:
         }
         try:
             told["result"] = call(desk, holder)
-        except Refused as refusal:
+        except ControlRefused as refusal:
             told["refused"] = refusal.code
             told["answer"] = _answer(refusal, desk, holder)
         return {**told, "end": time.monotonic()}
@@ -105,7 +106,7 @@ class Storm:
         return leases.hand_over(desk, None, holder, epoch=epoch, ttl=self._ttl())
 
 
-def _answer(refusal: Refused, desk: Workspace, holder: Holder) -> str:
+def _answer(refusal: ControlRefused, desk: Workspace, holder: Holder) -> str:
     """What the API would say to who was refused."""
     viewer = presenters.Viewer(holder.user, holder.client_id, access.NONE)
     answer = refused(refusal, desk, viewer)
