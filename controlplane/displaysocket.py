@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs
 
 from controlplane.closecodes import CloseCode
-from controlplane.exceptions import ProtocolError, UpstreamTimeout
+from controlplane.exceptions import ProtocolError, TooSlow, UpstreamTimeout
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ MAX_TEXT_BYTES = 4096
 MAX_FRAME_BYTES = 512 * 1024  # Daphne refuses to send more than 1 MiB in one frame
 READ_AHEAD_BYTES = 1024 * 1024
 FRAME_COST_BYTES = 384  # what a frame occupies in memory besides its payload
+MAX_TEXTS = 256  # that wait for a browser
 MAX_REASON_BYTES = 123  # RFC 6455, section 5.5
 CLOSE_SECONDS = 2.0
 
@@ -155,6 +156,40 @@ class DisplaySocket:
                 await self._write(
                     {"type": "websocket.close", "code": int(code), "reason": _cut(reason)}
                 )
+
+
+class Teller:
+    """Sends texts to a page, in their order. A quiet stream needs no task for that.
+
+    ``start`` makes a task of the stream's, which looks after what becomes of it.
+    """
+
+    __slots__ = ("_send", "_start", "_task", "_texts")
+
+    def __init__(
+        self,
+        send: Callable[[Message], Awaitable[None]],
+        start: Callable[[Callable[[], Coroutine[Any, Any, None]]], asyncio.Task[None]],
+    ) -> None:
+        self._send = send
+        self._start = start
+        self._texts: list[Message] = []
+        self._task: asyncio.Task[None] | None = None  # while there are texts
+
+    def say(self, text: Message) -> None:
+        """Put a text in line; TooSlow where there are too many."""
+        if len(self._texts) >= MAX_TEXTS:
+            raise TooSlow("the browser does not read what it is told")
+        self._texts.append(text)
+        if self._task is None:
+            self._task = self._start(self._tell_all)
+
+    async def _tell_all(self) -> None:
+        while self._texts:
+            texts, self._texts = self._texts, []
+            for text in texts:
+                await self._send(text)
+        self._task = None
 
 
 def token_of(scope: dict[str, Any]) -> str:

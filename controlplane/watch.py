@@ -36,7 +36,7 @@ CLAIM_AGAIN_SECONDS = 0.1
 
 
 class Watched(Protocol):
-    """A stream, as the watch sees it. All calls come from the event loop."""
+    """A stream, as the watch sees it (authority.py). All calls come from the event loop."""
 
     @property
     def workspace_id(self) -> int:

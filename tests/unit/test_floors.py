@@ -46,6 +46,7 @@ FLOORS = (
             "backlog",
             "inputqueue",
             "bridge",
+            "signsoflife",
             "trials",
             "webhooks.posting",
         ),
@@ -71,7 +72,7 @@ FLOORS = (
     (
         *("middleware", "origins", "longpoll", "schemas", "api", "views"),
         *("signin.pages", "signin.secondfactorpages"),
-        *("displaysocket", "admissions", "streams", "consumers"),
+        *("displaysocket", "admissions", "authority", "streams", "consumers"),
     ),
     # 5: thin: parse, call a service, print
     ("admin", "urls", "routing", "management", "checks", "signals", "apps"),
