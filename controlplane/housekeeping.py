@@ -24,6 +24,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from controlplane import (
+    access,
     background,
     driving,
     handovers,
@@ -150,6 +151,7 @@ def tidy() -> None:
 
     Streams, requests, and logins that have expired go a day later. What webhooks were told is kept
     for a month.
+    Agents whose tokens have expired are forgotten: nobody has told of it.
     """
     streamrows.tidy()
     ControlRequest.objects.filter(ended_at__lt=Now() - KEEP).delete()
@@ -158,6 +160,8 @@ def tidy() -> None:
         Q(delivered_at__isnull=False) | Q(failed_at__isnull=False),
         created_at__lt=Now() - KEEP_DELIVERIES,
     ).delete()
+    waiting = DisplayControlLease.objects.exclude(agent__in=access.good_tokens().values("account"))
+    leases.forget_agents(leasestate.with_agents_gone(waiting))
 
 
 @cache

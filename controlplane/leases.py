@@ -198,7 +198,7 @@ def withdraw_help(workspace: Workspace, agent: Holder) -> DisplayControlLease:
         if case.lease.help_at is None or case.lease.agent_id != agent.user.pk:
             return
         _clear_help(case.lease)
-        if case.is_held and case.lease.controller == Controller.AGENT:
+        if _is_an_agents(case):
             case.lease.agent = case.lease.holder
         case.is_changed = True
         _note_by(case, agent, What.HELP_WITHDRAWN, "")
@@ -362,6 +362,21 @@ def end_lost_access(
                 _end(case, EndReason.ACCESS_ENDED, by=by)
                 ended += 1
     return ended
+
+
+def forget_agents(leases: Iterable[DisplayControlLease]) -> None:
+    """Where the agent may not control any more, hand nothing back to it, nor answer what it asks.
+
+    ``leases`` only names candidates, as above. One that has control still is left alone: that ends
+    first. What is parked stays so: it is not for this agent alone that a person has to consent.
+    """
+    for candidate in sorted(leases, key=lambda lease: lease.pk):
+        with suppress(DisplayControlLease.DoesNotExist), _deciding(candidate.workspace) as case:
+            agent = case.lease.agent
+            if agent is None or (_is_an_agents(case) and case.lease.holder_id == agent.pk):
+                continue
+            if not access.permissions_now(agent.pk, candidate.workspace_id).control:
+                _forget_agent(case, access.display_name(agent))
 
 
 # --- Deciding -------------------------------------------------------------------------------------
@@ -545,6 +560,10 @@ def _is_holder(lease: DisplayControlLease, holder: Holder) -> bool:
     return is_same and lease.controller == holder.kind
 
 
+def _is_an_agents(case: _Case) -> bool:
+    return case.is_held and case.lease.controller == Controller.AGENT
+
+
 def _holds(case: _Case, holder: Holder, epoch: int) -> bool:
     return case.is_held and epoch == case.lease.epoch and _is_holder(case.lease, holder)
 
@@ -616,6 +635,15 @@ def _clear_parking(lease: DisplayControlLease) -> None:
 
 def _clear_help(lease: DisplayControlLease) -> None:
     lease.help_at, lease.help_reason = None, ""
+
+
+def _forget_agent(case: _Case, name: str) -> None:
+    lease = case.lease
+    case.is_changed = True
+    if lease.help_at:
+        _note(case, What.HELP_WITHDRAWN, who=name)
+    _clear_help(lease)
+    lease.agent = lease.holder if _is_an_agents(case) else None
 
 
 def _clear_handed_back(lease: DisplayControlLease) -> None:

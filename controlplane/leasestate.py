@@ -83,6 +83,14 @@ def without_access(candidates: Iterable[DisplayControlLease]) -> list[DisplayCon
     ]
 
 
+def with_agents_gone(candidates: QuerySet[DisplayControlLease]) -> list[DisplayControlLease]:
+    """Return those whose agent, which control is to be handed back to, may not have it any more."""
+    rows = list(candidates.filter(agent__isnull=False).select_related("agent", "workspace"))
+    agents = {row.agent.pk: row.agent for row in rows if row.agent}
+    table = access.permission_table(agents.values(), {row.workspace_id for row in rows})
+    return [row for row in rows if row.agent and not table[row.agent.pk, row.workspace_id].control]
+
+
 def end_of(workspace_id: int, epoch: int) -> ControlEvent | None:
     """Return the event with which ``epoch`` ended."""
     return ControlEvent.objects.filter(workspace=workspace_id, ended_epoch=epoch).first()

@@ -70,6 +70,7 @@ def _grant_changed(instance: WorkspaceGrant, **_: Any) -> None:
 @receiver(post_save, sender=ApiToken)
 def _token_saved(instance: ApiToken, **_: Any) -> None:
     leases.end_lost_access(_without_access(holder=instance.account_id))
+    _forget_agents(agent=instance.account_id)
     events.announce_access()
 
 
@@ -77,6 +78,7 @@ def _token_saved(instance: ApiToken, **_: Any) -> None:
 def _token_moved(action: str, **_: Any) -> None:
     if action in {"post_remove", "post_clear"}:
         leases.end_lost_access(_without_access(holder__api_token__isnull=False))
+        _forget_agents()
         events.announce_access()
 
 
@@ -102,3 +104,8 @@ def _workspace_deleted(**_: Any) -> None:
 
 def _without_access(**condition: Any) -> list[DisplayControlLease]:
     return leasestate.without_access(leasestate.held().filter(**condition))
+
+
+def _forget_agents(**condition: Any) -> None:
+    candidates = DisplayControlLease.objects.filter(**condition)
+    leases.forget_agents(leasestate.with_agents_gone(candidates))

@@ -133,8 +133,16 @@ function agentsWords({ wants, request, control }) {
   if (wants !== "none" || request || !control) return "";
   const { help, parked, agent } = control;
   if (help) return `${asksForYou(help)} ${whoHasIt(control)}`;
-  const values = { by: parked?.by ?? gettext("Somebody"), agent: agent ?? gettext("an agent") };
-  return parked ? gettext("%(by)s’s control ended without handing back. Until somebody does, %(agent)s waits.", values) : "";
+  return parked ? whoWaits(parked.by ?? gettext("Somebody"), agent) : "";
+}
+
+/** @param {string} by whose control ended @param {string | null} agent null where it may not come back */
+function whoWaits(by, agent) {
+  const ended = gettext("%(by)s’s control ended without handing back.", { by });
+  const waits = agent
+    ? gettext("Until somebody does, %(agent)s waits.", { agent })
+    : gettext("Agents wait until somebody takes control and releases it.");
+  return `${ended} ${waits}`;
 }
 
 /** @param {NonNullable<Control["help"]>} help */

@@ -11,11 +11,22 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.db.models import F
+from django.db.models.functions import Now
 
 from controlplane import apitokens, handovers, leases, leasestate
 from controlplane.exceptions import ControlForbidden
+from controlplane.housekeeping import tidy
 from controlplane.models import ApiToken, ControlEvent, DisplayControlLease, HandBack, Workspace
-from tests.integration.people import OTHER_TAB, Browser, age, agent, lease_of, tab, transitions
+from tests.integration.people import (
+    OTHER_TAB,
+    THIS_TAB,
+    Browser,
+    age,
+    agent,
+    lease_of,
+    tab,
+    transitions,
+)
 from tests.integration.programs import PROCESS, Program, token
 
 BASE = "/api/workspaces/desk/display"
@@ -450,6 +461,88 @@ def test_a_deleted_agent_is_waited_for_by_nobody(scene: Scene) -> None:
     age(scene.desk, 301)
     leases.end_overdue(scene.desk)
     assert ("parked", 2) not in transitions(scene.desk)
+
+
+def test_control_is_handed_back_to_no_agent_whose_token_was_revoked(scene: Scene) -> None:
+    scene.agent_holds()
+    ask(scene)
+    scene.person_holds()
+    apitokens.revoke(scene.row, by="Mary")
+    browser = Browser(scene.person)
+    seen = ok(browser.get(f"{BASE}/control"))
+    assert (seen["controller"], seen["agent"], seen["help"]) == ("user", None, None)
+    assert transitions(scene.desk)[-1] == ("help_withdrawn", 2)
+    assert ControlEvent.objects.latest("id").who == "Robot"
+    body = {"client_id": THIS_TAB, "outcome": "done"}
+    answer = browser.post(f"{BASE}/control/release", body)
+    assert json.loads(answer.content)["error"]["code"] == "nothing_to_hand_back"
+    leases.release(scene.desk, tab(scene.person))
+    assert ok(scene.older.acquire())["controller"] == "agent"
+
+
+def test_an_agent_that_may_not_control_this_desktop_any_more_is_handed_nothing_back(
+    scene: Scene, desk: Workspace
+) -> None:
+    row, _ = token("control", name="Narrow", workspaces=[desk])
+    leases.acquire(desk, agent(row.account), ttl=300)
+    scene.person_holds()
+    row.workspaces.remove(desk)
+    assert lease_of(desk).agent is None
+    assert ("help_withdrawn", 2) not in transitions(desk), "it had not asked for anybody"
+
+
+def test_whether_an_agent_may_still_control_is_decided_under_the_lock(scene: Scene) -> None:
+    scene.person_took_over()
+    candidate = lease_of(scene.desk)
+    assert leasestate.with_agents_gone(DisplayControlLease.objects.all()) == []
+    leases.forget_agents([candidate])
+    assert lease_of(scene.desk).agent == scene.row.account
+    scene.desk.delete()
+    leases.forget_agents([candidate])
+
+
+def test_an_agent_whose_token_expires_is_forgotten_once_it_has_no_control(scene: Scene) -> None:
+    other = Workspace.objects.create(slug="other", name="Other", upstream_url="tcp://127.0.0.1:9")
+    leases.acquire(other, agent(scene.row.account, PROCESS), ttl=300)
+    leases.acquire(other, tab(scene.admin), ttl=300)
+    scene.agent_holds()
+    ask(scene)
+    tidy()
+    assert lease_of(other).agent == scene.row.account
+    ApiToken.objects.filter(pk=scene.row.pk).update(expires_at=Now())
+    version = lease_of(scene.desk).version
+    tidy()
+    assert lease_of(other).agent is None
+    held = lease_of(scene.desk)
+    assert (held.agent, held.help_reason, held.version) == (scene.row.account, "captcha", version)
+    age(scene.desk, 301)
+    tidy()
+    assert (lease_of(scene.desk).agent, lease_of(scene.desk).help_at) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["Older", "Younger"])
+def test_a_revoked_agent_whose_control_another_has_leaves_that_one_to_be_handed_back_to(
+    name: str, scene: Scene
+) -> None:
+    token("control", name="Younger")
+    other = ApiToken.objects.get(name=name).account
+    leases.acquire(scene.desk, agent(other), ttl=300)
+    leases.ask_for_help(scene.desk, agent(scene.row.account, PROCESS), "captcha")
+    apitokens.revoke(scene.row, by="Mary")
+    assert lease_of(scene.desk).agent == other
+
+
+def test_what_is_parked_stays_so_when_its_agent_is_revoked_until_a_person_lets_go_of_it(
+    scene: Scene,
+) -> None:
+    scene.person_let_it_lapse()
+    apitokens.revoke(scene.row, by="Mary")
+    seen = ok(Browser(scene.person).get(f"{BASE}/control"))
+    assert (seen["agent"], bool(seen["parked"])) == (None, True)
+    assert json.loads(scene.older.acquire().content)["error"]["code"] == "parked"
+    scene.person_holds()
+    leases.release(scene.desk, tab(scene.person))
+    assert ok(scene.older.acquire())["controller"] == "agent"
 
 
 # --- The list -------------------------------------------------------------------------------------

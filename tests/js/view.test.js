@@ -12,6 +12,10 @@ for (const [sentence, view] of /** @type {[string, PageView][]} */ ([
   ["You are watching. Anna has control.", page({ lease: { control: ANNAS } })],
   ["An agent has control. You can take over.", page({ lease: { control: AGENTS } })],
   ["You have control in another tab.", page({ lease: { control: ELSEWHERE } })],
+  [
+    "Anna’s control ended without handing back. Agents wait until somebody takes control and releases it.",
+    page({ lease: { control: { ...FREE, parked: { by: "Anna", reason: "expired", at: UNTIL } } } }),
+  ],
   ["You are watching.", page({ lease: { control: null } })],
   ["Taking control…", page({ lease: { wants: "taking" } })],
   [
