@@ -11,10 +11,10 @@ const rules = {
   "max-depth": ["error", 3],
 };
 
-// Elements belong to ui.js and to panels.js, which find them by elements.js, to embed.js before those are there, and on
-// the list's page to list.js. The rest of the browser comes in through main.js and its kind, and is handed to the
+// Elements belong to ui.js, and to what tools.js opens (panels.js, typing.js, grip.js), which find them by elements.js; to
+// embed.js before those are there, and to its host.js; and on the list's page to list.js. The rest of the browser comes in through main.js and its kind, and is handed to the
 // others, which run in tests without one.
-const HAS_ELEMENTS = ["elements", "embed", "list", "panels", "ui"];
+const HAS_ELEMENTS = ["elements", "embed", "grip", "host", "list", "panels", "typing", "ui"];
 const FINDS_ELEMENTS = ["getElementById", "querySelector", "querySelectorAll", "createElement", "body"];
 const KNOWS_THE_BROWSER = [...HAS_ELEMENTS, "look", "main", "pass", "signedin", "signin", "tools"];
 const BROWSER = ["document", "window", "location", "navigator", "fetch", "localStorage", "sessionStorage", "setTimeout", "setInterval", "WebSocket", "EventSource"];

@@ -1,72 +1,25 @@
 import { button, get } from "./elements.js";
 import { gettext } from "./gettext.js";
+import { Host, press } from "./host.js";
 import { Identity } from "./identity.js";
 import { pass } from "./pass.js";
 
 /**
  * Opens a control link: exchanges the ticket behind `#ticket=` for a bearer that is kept in memory
- * alone, and starts the page with it. No cookie is sent or kept. A page of EMBED_ORIGINS that frames
- * this one may listen, take, release and hand back (docs/embedding.md); nobody else is told or heard.
+ * alone, and starts the page with it. No cookie is sent or kept.
  */
 
 const ENDED = gettext("This link has been used or has expired. Ask for a new one.");
 const AWAY = gettext("No connection to the server.");
 const MISSING = gettext("The display program could not be loaded.");
 const TIMEOUT_MS = 10_000;
-const ACTS = ["take", "release", "handback"];
-const OUTCOMES = ["done", "could_not", "skipped"];
 
 const [root, status] = [get("display"), get("status")];
+const host = new Host();
 
 const ticket = new URLSearchParams(location.hash.slice(1)).get("ticket");
 history.replaceState(null, "", location.pathname); // nobody reads it over a shoulder, or in a history
 
-// --- The page around this one ---------------------------------------------------------------------
-const origins = root.dataset.origins.split(" ");
-let listener = "";
-let told = "";
-/** @type {import("./lease.js").Lease | undefined} */
-let lease;
-
-addEventListener("message", ({ source, origin, data }) => {
-  if (parent === self || source !== parent || !origins.includes(origin) || data?.desktopctl !== 1) return;
-  if (data.type === "listen") listen(origin);
-  else if (data.type === "handback") handBack(data);
-  else if (ACTS.includes(data.type)) press(data.type);
-});
-
-/** @param {string} origin */
-function listen(origin) {
-  listener = origin;
-  told = "";
-  tell();
-}
-
-/** To the origin that listens, and to no other that the frame around us may have come to by now. */
-function tell() {
-  const { state, mode, controller = "none" } = root.dataset;
-  const can = ACTS.filter((name) => !button(name).hidden && !button(name).disabled);
-  const message = { desktopctl: 1, type: "state", state, mode, controller, can, status: status.textContent };
-  const text = JSON.stringify(message);
-  if (listener && text !== told) parent.postMessage(message, listener);
-  told = text;
-}
-
-/** As a person may. @param {string} name */
-function press(name) {
-  if (!button(name).hidden) button(name).click();
-}
-
-/** As the page's own dialog does; without an outcome the agent would learn nothing. @param {{outcome?: any, note?: any}} how */
-function handBack({ outcome, note = "" }) {
-  if (!button("handback").hidden && OUTCOMES.includes(outcome)) lease?.handBack(outcome, String(note));
-}
-
-new MutationObserver(tell).observe(root, { attributeFilter: ["data-state", "data-mode", "data-controller"] });
-new MutationObserver(tell).observe(status, { childList: true });
-new MutationObserver(tell).observe(root.querySelector(".tools"), { subtree: true, attributeFilter: ["hidden", "disabled"] });
-
-// --- The link -------------------------------------------------------------------------------------
 let kept = "{}";
 Object.assign(pass, {
   storage: () => ({ getItem: () => kept, setItem: (/** @type {string} */ _, /** @type {string} */ text) => (kept = text) }),
@@ -125,7 +78,7 @@ async function start({ bearer, workspace: { id, name } }) {
   document.title = name;
   document.querySelectorAll("h1").forEach((heading) => (heading.textContent = name));
   get("screen").ariaLabel = gettext("Desktop %(name)s", { name });
-  ({ lease } = await untilThere(() => import("./main.js").catch(() => undefined), MISSING));
+  host.lease = (await untilThere(() => import("./main.js").catch(() => undefined), MISSING)).lease;
 }
 
 const opened = await untilThere(exchange, AWAY);

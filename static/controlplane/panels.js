@@ -1,45 +1,35 @@
 import { button, get } from "./elements.js";
 import { Emitter } from "./emitter.js";
-import { NAMED, isPlain, keysBetween, keysymOf } from "./keys.js";
 
 /**
- * The elements of tools.js: its panels and dialogs, the soft keyboard, and the shortcut for pasting.
+ * The panels and dialogs of tools.js.
  *
- * Events: `keys` ({keysyms}), one after the other; `combo` ({keysyms}), together; `hold` ({keysym, down});
- * `paste` ({text, keysym, isMeta}), text null where the browser does not give it; `edit`, `copy` and
- * `typed` ({text}); `look` (a Look); `report`; `force` ({note, close}), `ask` ({message}) and `handback`
+ * Events: `combo` ({keysyms}), pressed together; `hold` ({keysym, down}); `edit`, `copy` and `typed`
+ * ({text}); `look` (a Look); `report`; `shot`; `force` ({note, close}), `ask` ({message}) and `handback`
  * ({outcome, note}), by the dialogs.
  */
-
-const PASTE_MS = 150;
-const PADDING = "·".repeat(32); // soft keyboards tell of a backspace only by what it erased
 
 /** @param {Element} button @param {boolean} isPressed */
 const press = (button, isPressed) => button.setAttribute("aria-pressed", String(isPressed));
 
 export class Panels extends Emitter {
   #screen = get("screen");
-  #soft = get("soft");
   #text = get("text");
   #view = get("view");
   #panels = [get("panel"), get("combos"), this.#view];
-  #softText = PADDING;
   #report = "";
-  #isDriving = false;
   /** @type {Look} */ #look;
-  /** @type {{keysym: number, isMeta: boolean, timer: any} | null} */ #pasting = null;
 
   /** @param {Look} look */
   constructor(look) {
     super();
     this.#look = look;
-    /** @type {(target: EventTarget, type: string, act: (event: any) => any, capture?: boolean) => void} */
-    const on = (target, type, act, capture = false) => target.addEventListener(type, act, { capture });
+    /** @type {(target: EventTarget, type: string, act: (event: any) => any) => void} */
+    const on = (target, type, act) => target.addEventListener(type, act);
     for (const panel of this.#panels) {
       on(panel, "keydown", (event) => event.key === "Escape" && this.toggle(openerOf(panel).dataset.act));
       on(panel, "click", (event) => this.#clicked(event.target.closest("button")?.dataset ?? {}, event.target));
     }
-    on(openerOf(this.#soft), "mousedown", (event) => event.preventDefault()); // or it blurs what it is to close
     on(this.#text, "input", () => this.emit("edit", { text: this.#text.value }));
     on(this.#view, "change", () => this.#chooseLook({}));
     on(document, "fullscreenchange", () => press(button("fullscreen"), document.fullscreenElement !== null));
@@ -47,23 +37,14 @@ export class Panels extends Emitter {
       on(dialog, "click", (event) => event.target.dataset.act === "cancel" && dialog.close());
       on(dialog, "close", () => this.#decided(dialog));
     }
-    on(document, "paste", (event) => this.#pasted(event));
-    on(this.#soft, "keydown", (event) => this.#softKey(event));
-    for (const type of ["input", "compositionend"]) on(this.#soft, type, (event) => this.#softInput(event));
-    on(this.#soft, "blur", () => this.#toggleSoft(false));
-    on(this.#screen, "keydown", (event) => this.#keyDown(event), true);
-    for (const type of ["mousedown", "touchstart"]) on(this.#screen, type, (event) => this.#grab(event), true);
     this.#chooseLook(look);
   }
 
-  /** @param {Offers} offers @param {boolean} isDriving @param {string} report */
-  render(offers, isDriving, report) {
-    this.#isDriving = isDriving;
-    if (offers.keyboard?.why !== "") this.#toggleSoft(false);
+  /** @param {Offers} offers @param {string} report */
+  render(offers, report) {
     if (offers.combos?.why !== "") this.#closeCombos();
     this.#report = report;
     this.#showReport();
-    this.#markDrag();
   }
 
   /** Not under the hand of who selects it, to copy it. */
@@ -77,7 +58,6 @@ export class Panels extends Emitter {
   toggle(act) {
     if (act === "fullscreen") return toggleFullscreen();
     if (get(act)?.showModal) return question(get(act));
-    if (act === "keyboard") return this.#toggleSoft(this.#soft.hidden);
     const panel = this.#panels.find((each) => openerOf(each).dataset.act === act);
     const isOpen = panel.hidden;
     // One at a time: they lie in the same place.
@@ -165,91 +145,7 @@ export class Panels extends Emitter {
     const grip = this.#view.querySelector("[data-drag]");
     press(grip, drag && !fit);
     grip.disabled = fit;
-    this.#markDrag();
     this.emit("look", this.#look);
-  }
-
-  /** Whether a press on the picture moves it: always while watching, for nothing else would happen. */
-  get #drags() {
-    return !this.#look.fit && (this.#look.drag || !this.#isDriving);
-  }
-
-  #markDrag() {
-    this.#screen.classList.toggle("grip", this.#drags);
-  }
-
-  /** Before noVNC sees it. Touches scroll by themselves. @param {MouseEvent} event */
-  #grab(event) {
-    if (!this.#drags) return;
-    event.stopPropagation();
-    if (event.type !== "mousedown") return;
-    const place = this.#screen.firstElementChild; // noVNC's, which scrolls
-    const done = new AbortController();
-    let { clientX: x, clientY: y } = event;
-    /** @param {MouseEvent} move */
-    const pull = (move) => {
-      move.stopPropagation();
-      place.scrollBy(x - move.clientX, y - move.clientY);
-      ({ clientX: x, clientY: y } = move);
-    };
-    const options = { signal: done.signal, capture: true }; // noVNC keeps them from others
-    addEventListener("mousemove", pull, options);
-    addEventListener("mouseup", () => done.abort(), options);
-  }
-
-  /** @param {boolean} isOn */
-  #toggleSoft(isOn) {
-    if (this.#soft.hidden === !isOn) return;
-    this.#soft.hidden = !isOn;
-    this.#soft.value = this.#softText = PADDING;
-    press(openerOf(this.#soft), isOn);
-    if (isOn) this.#soft.focus();
-  }
-
-  /** @param {KeyboardEvent} event */
-  #softKey(event) {
-    const keysym = NAMED[event.key];
-    if (!keysym || event.isComposing) return;
-    event.preventDefault();
-    this.emit("keys", { keysyms: [keysym] });
-  }
-
-  /** @param {InputEvent} event */
-  #softInput(event) {
-    if (event.isComposing && !isPlain(this.#soft.value.replace(PADDING, ""))) return;
-    const keysyms = keysBetween(this.#softText, this.#soft.value);
-    this.#softText = this.#soft.value;
-    this.emit("keys", { keysyms });
-    if (!event.isComposing) this.#soft.value = this.#softText = PADDING;
-  }
-
-  /** Keep the shortcut from noVNC, so that the browser pastes; noVNC would swallow it. @param {KeyboardEvent} event */
-  #keyDown(event) {
-    const isPaste = (event.ctrlKey || event.metaKey) && !event.altKey && event.code === "KeyV";
-    if (!isPaste || !this.#isDriving) return;
-    event.stopImmediatePropagation();
-    if (event.repeat) return;
-    const timer = setTimeout(() => this.#readClipboard(), PASTE_MS);
-    this.#pasting = { keysym: keysymOf(event.key), isMeta: event.metaKey, timer };
-  }
-
-  async #readClipboard() {
-    this.#paste((await navigator.clipboard?.readText().catch(() => null)) ?? null);
-  }
-
-  /** @param {ClipboardEvent} event */
-  #pasted(event) {
-    if (!this.#screen.contains(document.activeElement)) return;
-    event.preventDefault();
-    this.#paste(event.clipboardData?.getData("text/plain") ?? null);
-  }
-
-  /** @param {string | null} text */
-  #paste(text) {
-    const { keysym, isMeta, timer } = this.#pasting ?? { keysym: 0x76, isMeta: false, timer: 0 };
-    this.#pasting = null;
-    clearTimeout(timer);
-    this.emit("paste", { text, keysym, isMeta });
   }
 }
 

@@ -1,8 +1,10 @@
 import { Clipboard } from "./clipboard.js";
 import { connect } from "./emitter.js";
 import { gettext } from "./gettext.js";
+import { Grip } from "./grip.js";
 import { keepLook, keptLook } from "./look.js";
 import { Panels, writeText } from "./panels.js";
+import { Typing } from "./typing.js";
 
 /**
  * What watching does without: clipboard, keys that browsers keep, soft keyboard, how the picture is
@@ -16,6 +18,8 @@ const [CONTROL, ALT, DELETE] = [0xffe3, 0xffe9, 0xffff];
 export class Tools {
   #with;
   #panels;
+  #grip;
+  #typing = new Typing();
   #clipboard;
   #target = 0; // the epoch that the dialog is about
   #received = { bytes: 0, at: 0 };
@@ -27,6 +31,7 @@ export class Tools {
     const look = storedLook();
     this.#with = with_;
     const panels = (this.#panels = new Panels(look));
+    const grip = (this.#grip = new Grip(look));
     const clipboard = (this.#clipboard = new Clipboard({
       limit,
       accepts: () => lease.control?.accepts_clipboard !== false,
@@ -37,14 +42,14 @@ export class Tools {
       timers,
     }));
     connect([
-      [panels, "keys", ({ keysyms }) => type(display, keysyms)],
+      [this.#typing, "keys", ({ keysyms }) => type(display, keysyms)],
+      [this.#typing, "paste", (pasted) => this.#paste(pasted)],
       [panels, "combo", ({ keysyms }) => press(display, keysyms)],
       [panels, "hold", ({ keysym, down }) => display.key(keysym, down)],
-      [panels, "paste", (pasted) => this.#paste(pasted)],
       [panels, "edit", ({ text }) => clipboard.edit(text)],
       [panels, "copy", ({ text }) => clipboard.copy(text)],
       [panels, "typed", ({ text }) => clipboard.type(text)],
-      [panels, "look", (chosen) => (display.show(chosen), keepLook(chosen))],
+      [panels, "look", (chosen) => (display.show(chosen), grip.show(chosen), keepLook(chosen))],
       [panels, "shot", () => panels.savePicture(`${with_.name} ${stamp()}`)],
       [panels, "ask", ({ message }) => lease.ask(message.trim())],
       [panels, "force", ({ note, close }) => lease.force(note.trim(), this.#target, Boolean(close))],
@@ -62,6 +67,7 @@ export class Tools {
   /** @param {string} act of its button */
   use(act) {
     if (act === "cad") return this.#ctrlAltDel();
+    if (act === "keyboard") return this.#typing.toggle();
     if (act === "force") this.#aim();
     this.#panels.toggle(act);
   }
@@ -80,7 +86,10 @@ export class Tools {
 
   /** @param {Offers} offers */
   render(offers) {
-    this.#panels.render(offers, this.#with.display.driving, this.#report(false));
+    const { driving } = this.#with.display;
+    this.#panels.render(offers, this.#report(false));
+    this.#typing.render(offers.keyboard?.why === "", driving);
+    this.#grip.render(driving);
   }
 
   /** @param {{text: string | null, keysym: number, isMeta: boolean}} pasted */
