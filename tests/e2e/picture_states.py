@@ -1,9 +1,10 @@
 """Takes a picture of every state in the table of docs/page.md: ``make screenshots``.
 
 ``make test`` leaves this out. Servers, desktops and browsers are real, and so is what happens to
-them; a picture is taken once the status line says what the table promises. One state can be had by
-no page of today: only a person has a page, and a person's control is preempted by nobody. For that
-picture the reason of a real loss is changed on its way to the page.
+them; a picture is taken once the status line says what the table promises, and fails where other
+buttons can be pressed than those of the table. One state can be had by no page of today: only a
+person has a page, and a person's control is preempted by nobody. For that picture the reason of a
+real loss is changed on its way to the page.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from tests.e2e.test_signing_in_again import (
 )
 from tests.support.databases import Database, Databases
 from tests.support.desktop import LiveDesktop
-from tests.support.page_states import PICTURES, is_said, picture_of, states
+from tests.support.page_states import PICTURES, buttons, is_said, picture_of, states
 from tests.support.server import LiveServer
 from tests.support.services import Postgres
 from tests.support.tcp_proxy import TcpProxy
@@ -41,10 +42,17 @@ from tests.support.timing import limit, wait_until
 
 DESK = "desk-12"
 STATUS = states()
+BUTTONS = buttons()
 VIEWPORT = {"width": 900, "height": 600}
 LOOK = {"viewport": VIEWPORT, "locale": "en-GB"}
 SHOT = {"format": "webp", "quality": 75}
 SETTLE_MS = 500  # transitions, and buttons whose offers follow the status
+# Those of the table: it leaves out “View” and “Fullscreen”, and what panels and dialogs add.
+SHOWN = ":is(.bar, .call, .rescue) [data-act], [data-act=typed]"
+PRESSABLE = f"""[...document.querySelectorAll("{SHOWN}")]
+  .filter((each) => !each.hidden && !each.disabled)
+  .map((each) => each.dataset.act)
+  .filter((act) => act !== "view" && act !== "fullscreen")"""
 
 # The people of the table, with the logins of everybody's.
 OLIVE, ANNA, ROOT_USER = "operator", "observer", "admin"
@@ -165,6 +173,7 @@ def picture(tab: Tab | UnwatchedTab, state: str, expected: float = 4) -> None:
         shot = tab.send("Page.captureScreenshot", **SHOT)
     assert is_said(status_of(tab), STATUS[state]), f"{state}: the picture came too late"
     assert evaluate(tab, IS_STATUS_WHOLE), f"{state}: the status line is cut off"
+    assert set(evaluate(tab, PRESSABLE)) == BUTTONS[state], f"{state}: other buttons"
     PICTURES.mkdir(exist_ok=True)
     picture_of(state).write_bytes(base64.b64decode(shot["data"]))
 
@@ -336,10 +345,12 @@ def test_not_renewed(start_server: StartServer, behind_proxy: BehindProxy, visit
     picture(tab, "lost: taken")
 
 
-def test_closed_and_forced(server: LiveServer, visit: Visit) -> None:
-    olive = visit(OLIVE, server).take_control()
-    end_control(visit(ROOT_USER, server), "repairs", close=True)
+def test_forced_and_closed(server: LiveServer, visit: Visit) -> None:
+    olive, root_user = visit(OLIVE, server).take_control(), visit(ROOT_USER, server)
+    end_control(root_user, "lunch")
     picture(olive, "lost: forced")
+    olive.take_control()
+    end_control(root_user, "repairs", close=True)
     olive.button("Dismiss").click()
     picture(olive, "the desktop is closed to control")
 

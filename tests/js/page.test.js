@@ -14,6 +14,20 @@ import { AGENTS, ANNAS, CLOSED, ELSEWHERE, FREE, HELD, MINE, OLIVES, OWN, page, 
 const OWN_DOC = new URL("../../docs/page.md", import.meta.url);
 const TIME = /\d{1,2}:\d{2}( [AP]M)?/g;
 
+/** @type {Control} */
+const ROOTS = { ...ANNAS, controlled_by: "Root User" };
+/** Who has control after each way of losing it. @type {Record<string, Control>} */
+const AFTER = {
+  forced: FREE,
+  preempted: ROOTS,
+  moved: ELSEWHERE,
+  handed_over: ROOTS,
+  idle: FREE,
+  max_hold: FREE,
+  access_ended: FREE,
+  taken: ROOTS,
+};
+
 const HELP = { by: "builder", reason: "captcha", at: "2026-03-01T13:50:00Z" };
 const PARKED = { by: "Anna", reason: "expired", at: "2026-03-01T13:50:00Z" };
 
@@ -39,10 +53,10 @@ const STATES = [
   ["in control, but not renewed", page({ display: { mode: "control" }, lease: { ...HELD, failing: true } })],
   ["control has run out", page({ lease: { ...HELD, lapsed: true } })],
   ["the server cannot read leases", page({ display: { pause: "fenced" }, lease: HELD })],
-  ...["forced", "preempted", "moved", "handed_over", "idle", "max_hold", "access_ended", "taken"].map(lost),
+  ...Object.keys(AFTER).map(lost),
   ["lost while the page was hidden", page({ notice: { kind: "lost", reason: "forced", by: "Root User", note: "" }, away: 180_000 })],
   ["reconnected while the page was hidden", page({ display: { mode: "control" }, lease: HELD, away: 180_000 })],
-  ["refused: held", page({ notice: { kind: "refused", what: "take", status: 409, code: "held" } })],
+  ["refused: held", page({ lease: { control: ANNAS }, notice: { kind: "refused", what: "take", status: 409, code: "held" } })],
   ["a person hides the desktop", page({ display: { state: "unavailable", why: 4411 }, lease: { control: { ...ANNAS, hidden: { at: "" } } } })],
   ["no network", page({ display: reconnecting({ offline: "network", waiting: true }) })],
   ["no network, in control", page({ display: reconnecting({ offline: "network", waiting: true }), lease: HELD })],
@@ -53,7 +67,7 @@ const STATES = [
 
 /** @param {string} reason @returns {[string, PageView]} */
 function lost(reason) {
-  return [`lost: ${reason}`, page({ notice: { kind: "lost", reason, by: "Root User", note: "" } })];
+  return [`lost: ${reason}`, page({ lease: { control: AFTER[reason] }, notice: { kind: "lost", reason, by: "Root User", note: "" } })];
 }
 
 /** @param {string} code @returns {[string, PageView]} */
@@ -62,7 +76,8 @@ function closed(code) {
   const action = CLOSE_CODES[why];
   if (action.startsWith("retry")) return [`closed with ${code}`, page({ display: reconnecting({ why, attempt: 1, waiting: true }) })];
   const state = [4404, 4411, 4511].includes(why) ? "unavailable" : "ended";
-  return [`closed with ${code}`, page({ display: { state, why } })];
+  const isJustOpened = why === 4411; // by the time that it knows who has control, it says who hides the desktop
+  return [`closed with ${code}`, page({ display: { state, why }, ...(isJustOpened && { lease: { control: null } }) })];
 }
 
 /** @param {[string, PageView]} row */

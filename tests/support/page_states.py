@@ -10,7 +10,9 @@ from tests.support.processes import ROOT
 PAGE = ROOT / "docs/page.md"
 PICTURES = ROOT / "docs/images/states"
 
-_ROW = re.compile(r"^\| (?!state \|)(?P<state>[^|]+) \| (?P<status>[^|]+) \|", re.MULTILINE)
+_ROW = re.compile(
+    r"^\| (?!state \|)(?P<state>[^|]+) \| (?P<status>[^|]+) \| (?P<buttons>[^|]*) \|", re.MULTILINE
+)
 # What differs from one time to the next: notes, times of day, durations, numbers of tries.
 _VARYING = (
     (re.compile(r": “[^”]*”\."), "."),
@@ -23,6 +25,14 @@ _VARYING = (
 def states() -> dict[str, str]:
     """Return the status line of each state, in the order of the table."""
     return {row["state"]: row["status"] for row in _ROW.finditer(PAGE.read_text())}
+
+
+def buttons() -> dict[str, set[str]]:
+    """Return the names of the buttons that can be pressed in each state."""
+    return {
+        row["state"]: set(re.findall(r"\w+", row["buttons"]))
+        for row in _ROW.finditer(PAGE.read_text())
+    }
 
 
 def picture_of(state: str) -> Path:
