@@ -168,7 +168,8 @@ class LeaseAdmin(ReadOnlyAdmin):
             action="close",
             title="Force-release and close: why?",
             explanation="Control of these will be ended, and nobody, agents included, can have it "
-            "until you open them again. The holder, and whoever wants control, reads your note.",
+            "until you open them to control again. The holder, and whoever wants control, reads "
+            "your note.",
             button="Force-release and close",
         )
         if page:
@@ -178,7 +179,7 @@ class LeaseAdmin(ReadOnlyAdmin):
         self.message_user(request, f"{len(results)} closed; {had_holder} had a holder.")
         return None
 
-    @admin.action(description="Open again", permissions=["force"])
+    @admin.action(description="Open to control again", permissions=["force"])
     def open_again(self, request: HttpRequest, chosen: QuerySet[DisplayControlLease]) -> None:
         """Let control of the chosen be had again."""
         by, ip = access.display_name(user_of(request)), ip_of(request)

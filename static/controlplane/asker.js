@@ -1,8 +1,9 @@
-import { askerOf } from "./view.js";
+import { askerOf, limitOf } from "./view.js";
 
 /**
  * Answers whoever asks for control. Who asks may change under the hand that presses "Hand over": a press
- * right after that was meant for the one before, and does not count. Keeping control is always meant.
+ * right after that was meant for the one before, and does not count. Keeping control is always meant,
+ * also against its end by a limit.
  */
 
 const SETTLE_MS = 700;
@@ -14,7 +15,7 @@ export class Asker {
   #answered = 0;
   #changedAt = -Infinity;
 
-  /** @param {LeaseView & Pick<import("./lease.js").Lease, "answer">} lease @param {() => number} now ms */
+  /** @param {LeaseView & Pick<import("./lease.js").Lease, "answer" | "prolong">} lease @param {() => number} now ms */
   constructor(lease, now) {
     this.#lease = lease;
     this.#now = now;
@@ -33,5 +34,11 @@ export class Asker {
     if (!asker || (accept && this.#now() - this.#changedAt < SETTLE_MS)) return;
     this.#lease.answer(asker.id, accept);
     this.#answered = asker.id;
+  }
+
+  /** Against whoever asks for it, and against its end by a limit. */
+  keep() {
+    this.answer(false);
+    if (limitOf(this.#lease)) this.#lease.prolong();
   }
 }

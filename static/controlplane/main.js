@@ -6,7 +6,7 @@ import { Lease } from "./lease.js";
 import { keptLook } from "./look.js";
 import { pass } from "./pass.js";
 import { Ui } from "./ui.js";
-import { handingOf, hidesOf, limitOf, offersOf, statusOf } from "./view.js";
+import { handingOf, hidesOf, offersOf, statusOf } from "./view.js";
 
 /**
  * Builds the parts and connects their events. The parts do not know each other: lease (may I?), display
@@ -78,7 +78,7 @@ connect([
   [ui, "release", () => lease.release()],
   [ui, "withdraw", () => lease.withdraw()],
   [ui, "hand", () => asker?.answer(true)],
-  [ui, "keep", keep],
+  [ui, "keep", () => (asker?.keep(), display.focus())],
   [ui, "open", () => lease.open()],
   [ui, "hide", () => lease.hide(!lease.control?.hidden)],
   [ui, "reconnect", () => display.restart()],
@@ -93,7 +93,7 @@ connect([
   [lease, "refused", (refusal) => notify({ kind: "refused", ...refusal })],
   [lease, "signedout", () => ((signedOut = true), draw())],
   [display, "change", draw],
-  [display, "control", (message) => lease.hear(message)],
+  [display, "control", (message) => ((stale = false), lease.hear(message))],
   [display, "frozen", ({ at }) => ((frozenAt = at), ui.freeze(), refresh())],
   [display, "live", () => (ui.thaw(), regainFocus(), loadNews(), (relitAt = frozenAt && now()))],
   [display, "clipboard", ({ text }) => (copied = text)],
@@ -106,13 +106,6 @@ function leaseChanged() {
   display.allow(lease.wants !== "none");
   if (!lease.control?.hidden) display.shown();
   draw();
-}
-
-/** Against whoever asks for it, and against its end by a limit. */
-function keep() {
-  asker?.answer(false);
-  if (limitOf(lease)) lease.prolong();
-  display.focus();
 }
 
 /** @param {Notice | null} change */
@@ -267,11 +260,6 @@ function noticeSleep() {
   tickedAt = now();
 }
 
-function tick() {
-  noticeSleep();
-  draw();
-}
-
 /** @param {number} since */
 function cameBack(since) {
   tickedAt = now();
@@ -301,7 +289,7 @@ function stop() {
 }
 
 start();
-setInterval(tick, TICK_MS);
+setInterval(() => (noticeSleep(), draw()), TICK_MS);
 setInterval(refresh, REFRESH_MS);
 setInterval(() => display.view.why === 4411 && refresh(), HIDDEN_MS);
 addEventListener("online", wake);

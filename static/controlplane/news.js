@@ -58,7 +58,7 @@ const losses = (by) => ({
 const ACTS = {
   take: gettext("take control"),
   force: gettext("end control"),
-  open: gettext("open the desktop again"),
+  open: gettext("open the desktop to control again"),
   hide: gettext("change who sees the desktop"),
   keep: gettext("keep control"),
   ask: gettext("ask for control"),

@@ -42,7 +42,7 @@ export class Ui extends Emitter {
   /** @param {Show} show */
   render({ display, driving, mode, controller, status, facts, delay, age, handing, asks, told, offers, hides }) {
     Object.assign(this.#root.dataset, { state: display.state, mode, controller, attempt: display.attempt });
-    for (const [id, text] of Object.entries({ status, facts, delay, age, handing, asks, told })) {
+    for (const [id, text] of Object.entries({ status, waits: status, facts, delay, age, handing, asks, told })) {
       // Unchanged text is not written again: a screen reader would announce it again.
       if (get(id).textContent !== text) get(id).textContent = text;
     }
@@ -82,8 +82,10 @@ export class Ui extends Emitter {
   /** @param {Offers} offers */
   #offer(offers) {
     const focused = document.activeElement?.closest("button");
+    const wasIn = button("signin").hidden;
     for (const [name, offer] of Object.entries(offers)) this.#offerOne(name, offer);
-    if (!focused?.hidden && !focused?.disabled) return;
+    const isOut = wasIn && offers.signin && this.isIdle;
+    if (!isOut && !focused?.hidden && !focused?.disabled) return;
     const next = ["take", "move", "ask", "withdraw", "reconnect", "retry", "signin"].find((name) => offers[name]?.why === "");
     (next ? button(next) : this.#root).focus();
   }

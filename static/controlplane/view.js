@@ -171,14 +171,15 @@ function permitted({ display, lease, signedOut }) {
   const control = lease.control;
   const isOver = signedOut || display.state === "ended" || display.why === 4404;
   if (!control || isOver) return Object.fromEntries(PERMITTED.map((name) => [name, null]));
-  const keys = offer(control.can.control, whyNoKeys(display, lease));
+  const why = whyNoKeys(display, lease);
+  const keys = offer(control.can.control, why);
   return {
     ...waysToControl(display, lease, control),
     ...urgent(lease),
     handback: offer(handsBack(lease)),
     force: offer(control.can.force && control.controller !== "none" && !control.this_client),
     open: offer(control.can.force && control.closed !== null),
-    hide: offer(lease.wants === "held" && control.this_client),
+    hide: offer(lease.wants === "held" && control.this_client, why),
     clipboard: offer(control.can.control),
     keyboard: keys,
     combos: keys,

@@ -44,7 +44,7 @@ def test_leases_are_closed_and_opened_on_a_small_screen(office: Page) -> None:
     office.get_by_label("Note").fill("maintenance")
     office.get_by_role("button", name="Force-release and close").click()
     expect(office.get_by_text("2 closed; 0 had a holder.")).to_be_visible()
-    press(office, "displaycontrollease", "Open again")
+    press(office, "displaycontrollease", "Open to control again")
     expect(office.get_by_text("2 opened; 0 had not been closed.")).to_be_visible()
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
-from tests.e2e.conftest import MakePerson, StartServer
+from tests.e2e.conftest import BehindProxy, MakePerson, StartServer
 from tests.e2e.rig import Tab
+from tests.e2e.test_reconnecting import forgive_broken_links
 
 
 def test_watchers_see_nothing_while_it_is_hidden_and_come_back_by_themselves(
@@ -48,3 +49,19 @@ def test_the_end_of_control_shows_the_desktop_again(
     holder.button("Release control").click()
     watcher.until_live()
     expect(watcher.status).to_have_text("You are watching. Nobody has control.")
+
+
+def test_without_a_connection_nothing_can_be_hidden_and_the_button_says_why(
+    start_server: StartServer, behind_proxy: BehindProxy, person: MakePerson
+) -> None:
+    server = start_server()
+    proxy = behind_proxy(server)
+    someone = person("operator", server, proxy.port)
+    tab = someone.open("desk-1").take_control()
+    hide = tab.button("Hide from watchers")
+    expect(hide).to_be_enabled()
+    proxy.refuse()
+    proxy.cut()
+    expect(hide).to_be_disabled()
+    expect(hide).to_have_accessible_description("Wait for the connection.")
+    forgive_broken_links(someone)

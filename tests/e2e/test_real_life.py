@@ -110,6 +110,21 @@ def spare(desktop: LiveDesktop, tmp_path: Path) -> Iterator[SpareVnc]:
     vnc.kill()
 
 
+def test_who_has_control_is_known_again_as_soon_as_the_stream_tells(
+    start_server: StartServer, person: MakePerson
+) -> None:
+    server = start_server()
+    someone = person("observer", server)
+    tab = someone.open("desk-1")
+    facts = tab.page.locator("#facts")
+    tab.page.route("**/display/control", lambda route: route.abort())
+    tab.page.evaluate("window.dispatchEvent(new Event('online'))")  # it asks at once
+    expect(facts).to_have_text("Who has control could not be checked just now.")
+    person("operator", server).open("desk-1").take_control()
+    expect(facts).to_contain_text("since")
+    forgive_broken_links(someone)
+
+
 def test_a_desktop_whose_vnc_server_is_killed_and_started_again_comes_back(
     spare: SpareVnc,
     desktop: LiveDesktop,

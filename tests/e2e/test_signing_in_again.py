@@ -88,6 +88,7 @@ def test_who_is_signed_out_signs_in_in_another_window_and_the_page_goes_on_by_it
     client = tab.client_id
     end(someone, server)
     until_signed_out(tab)
+    expect(tab.button("Sign in")).to_be_focused()
     until_control_has_ended(server)
     expect(tab.button("Take control")).to_be_hidden()
     first_tokens = tab.dialled_tokens

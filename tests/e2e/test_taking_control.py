@@ -6,12 +6,12 @@ import itertools
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, ViewportSize, expect
 
 from tests.e2e.conftest import SLUGS, MakePerson, StartServer
-from tests.e2e.rig import file_appears
+from tests.e2e.rig import Tab, file_appears
 from tests.support.desktop import LiveDesktop
-from tests.support.timing import wait_until
+from tests.support.timing import limit, wait_until
 
 
 @pytest.mark.parametrize("kind", ["uvicorn", "daphne"])
@@ -43,6 +43,53 @@ def test_the_operator_types_a_file_into_being_and_the_observer_can_not(
     assert operator.dialled_tokens == operator.dialled_tokens[:1], "a release dials nothing"
     assert operator.control["controller"] == "none"
     assert "desktopctl.token" not in server.log
+
+
+def test_while_the_page_connects_the_empty_frame_says_what_it_waits_for(
+    start_server: StartServer, person: MakePerson
+) -> None:
+    page = person("operator", start_server()).log_in()
+    waiting: list[Route] = []
+
+    def hold(route: Route) -> None:
+        waiting.append(route)
+
+    page.route("**/display/session", hold)
+    page.goto("/workspaces/desk-1/")
+    tab, stage, words = Tab(page), page.locator(".stage"), page.locator("#waits")
+    expect(words).to_have_text("Connecting to Desk 1…")
+    expect(words).to_have_attribute("aria-hidden", "true")  # the status line announces it
+    expect(words).to_have_text(
+        "Connecting to Desk 1… Waiting for the server’s permission.", timeout=limit(1) * 1000
+    )
+    expect(words).to_be_visible()
+    before = stage.bounding_box()
+    waiting[0].continue_()
+    tab.until_live()
+    expect(words).to_be_hidden()
+    assert stage.bounding_box() == before
+
+
+@pytest.mark.parametrize("size", [{"width": 400, "height": 750}, {"width": 1000, "height": 650}])
+def test_taking_control_moves_no_button_and_the_page_says_where_keys_go(
+    size: ViewportSize, start_server: StartServer, person: MakePerson
+) -> None:
+    tab = person("operator", start_server(), viewport=size).open("desk-1")
+    view, take = tab.button("View"), tab.button("Take control")
+    top, height = view.bounding_box()["y"], take.bounding_box()["height"]
+    tab.take_control()
+    assert view.bounding_box()["y"] == top
+    assert tab.button("Release control").bounding_box()["height"] == height
+    to_desktop = tab.page.get_by_text("Keys go to the desktop.")
+    to_page = tab.page.get_by_text("Keys stay on this page.")
+    expect(to_desktop).to_be_visible()
+    expect(to_page).to_be_hidden()
+    tab.page.keyboard.press("Control+Alt+Shift")
+    expect(tab.button("Release control")).to_be_focused()
+    expect(to_page).to_be_visible()
+    expect(to_desktop).to_be_hidden()
+    tab.button("Keyboard").click()
+    expect(to_desktop).to_be_visible()
 
 
 def test_a_reload_resumes_control(start_server: StartServer, person: MakePerson) -> None:

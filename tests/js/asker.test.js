@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { Asker } from "../../static/controlplane/asker.js";
-import { HELD, MINE, NOW, OLIVES } from "./views.js";
+import { HELD, IN_8_S, MINE, NOW, OLIVES } from "./views.js";
 
 const OTTOS = { ...OLIVES, id: 8, by: "Otto" };
 
@@ -12,12 +12,27 @@ const OTTOS = { ...OLIVES, id: 8, by: "Otto" };
 class Holder {
   now = NOW;
   /** @type {[number, boolean][]} */ answers = [];
-  #lease = { ...HELD, answer: async (/** @type {number} */ id, /** @type {boolean} */ accept) => (this.answers.push([id, accept]), true) };
+  prolonged = 0;
+  #lease = {
+    ...HELD,
+    answer: async (/** @type {number} */ id, /** @type {boolean} */ accept) => (this.answers.push([id, accept]), true),
+    prolong: async () => ((this.prolonged += 1), true),
+  };
   asker = new Asker(this.#lease, () => this.now);
 
   /** @param {Asked[]} requests */
   see(...requests) {
-    this.#lease.control = { ...MINE, requests };
+    return this.#see({ requests });
+  }
+
+  /** That control is about to end. */
+  seeTheEnd() {
+    return this.#see({ ends: { reason: "idle", at: IN_8_S } });
+  }
+
+  /** @param {Partial<Control>} told */
+  #see(told) {
+    this.#lease.control = { ...MINE, ...told };
     this.asker.show();
     return this;
   }
@@ -54,6 +69,14 @@ test("whoever follows one that was answered comes as expected", () => {
   holder.asker.answer(false);
   holder.see(OTTOS).asker.answer(true);
   assert.deepEqual(holder.answers, [[7, false], [8, true]]);
+});
+
+test("keeping control refuses whoever asks, and puts off an end by a limit", () => {
+  const holder = new Holder().see(OLIVES);
+  holder.asker.keep();
+  assert.deepEqual([holder.answers, holder.prolonged], [[[7, false]], 0]);
+  holder.seeTheEnd().asker.keep();
+  assert.deepEqual([holder.answers, holder.prolonged], [[[7, false]], 1]);
 });
 
 test("where nobody asks there is nothing to answer", () => {

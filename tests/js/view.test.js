@@ -105,7 +105,7 @@ for (const [what, status, code, sentence] of /** @type {[string, number, string,
   ["answer", 409, "not_asked", "Could not answer the request: it is not open any more."],
   ["keep", 0, "network", "Could not keep control: the server did not answer."],
   ["withdraw", 503, "unavailable", "Could not withdraw the request: the server is busy. Try again."],
-  ["open", 403, "forbidden", "Could not open the desktop again: you have no permission."],
+  ["open", 403, "forbidden", "Could not open the desktop to control again: you have no permission."],
   ["force", 400, "invalid", "Could not end control. Reload the page and try again."],
   ["view", 0, "", "Could not show size and quality: the server did not answer."],
 ])) {
@@ -304,6 +304,12 @@ test("keys may be sent only while they arrive", () => {
   assert.equal(offersOf(page()).cad?.why, "Take control first.");
   assert.equal(offersOf(page({ lease: HELD, display: reconnecting({}) })).cad?.why, "Wait for the connection.");
   assert.equal(offersOf(page({ lease: HELD, display: { mode: "control" } })).cad?.why, "");
+});
+
+test("the desktop is hidden from watchers only where the holder's own input arrives", () => {
+  assert.equal(offersOf(page({ lease: HELD, display: { mode: "control" } })).hide?.why, "");
+  assert.equal(offersOf(page({ lease: HELD, display: reconnecting({}) })).hide?.why, "Wait for the connection.");
+  assert.equal(offersOf(page()).hide, null);
 });
 
 test("signed out, the only thing to do is to sign in", () => {
