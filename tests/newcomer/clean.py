@@ -34,7 +34,7 @@ BEFOREHAND = ("ca-certificates", "git", "make", "python3")  # and Node, which is
 _LENT = ("etc/apt", "usr/share/keyrings", "usr/local/share/ca-certificates", "etc/hosts")
 _LENT += ("etc/resolv.conf", "etc/pip.conf", "etc/xdg/pip", "root/.config/pip", "root/.npmrc")
 
-_REPOSITORY = Path("srv/desktopctl.git")
+_REPOSITORY = Path("srv/readme.git")  # beside that of walk.py, whose test is run there, too
 _TYPED = Path("srv/typed")
 
 
