@@ -150,8 +150,8 @@ def tidy() -> None:
     """Close what a process that is gone has left open; remove what nobody looks at any more.
 
     Streams, requests, and logins that have expired go a day later. What webhooks were told is kept
-    for a month.
-    Agents whose tokens have expired are forgotten: nobody has told of it.
+    for a month. Agents whose tokens have expired are forgotten, for nobody tells of that, and so is
+    whoever was missed when it happened.
     """
     streamrows.tidy()
     ControlRequest.objects.filter(ended_at__lt=Now() - KEEP).delete()

@@ -641,7 +641,7 @@ def _forget_agent(case: _Case, name: str) -> None:
     lease = case.lease
     case.is_changed = True
     if lease.help_at:
-        _note(case, What.HELP_WITHDRAWN, who=name)
+        _note(case, What.HELP_WITHDRAWN, who=name, reason=EndReason.ACCESS_ENDED)
     _clear_help(lease)
     lease.agent = lease.holder if _is_an_agents(case) else None
 

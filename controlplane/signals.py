@@ -1,5 +1,7 @@
 """When access ends (logout, password, account, grant, display), control ends with it.
 
+An agent that may not control any more is forgotten where control was to be handed back to it.
+
 Changes that bypass these signals (bulk updates, SQL) are noticed by the watch within seconds.
 """
 
@@ -9,6 +11,7 @@ from typing import Any
 
 from django.contrib.auth.models import Group, User
 from django.contrib.auth.signals import user_logged_out, user_login_failed
+from django.db import transaction
 from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
 from django.dispatch import receiver
 from django.http import HttpRequest
@@ -75,10 +78,13 @@ def _token_saved(instance: ApiToken, **_: Any) -> None:
 
 
 @receiver(m2m_changed, sender=ApiToken.workspaces.through)
-def _token_moved(action: str, **_: Any) -> None:
+def _token_moved(instance: ApiToken | Workspace, action: str, **_: Any) -> None:
     if action in {"post_remove", "post_clear"}:
         leases.end_lost_access(_without_access(holder__api_token__isnull=False))
-        _forget_agents()
+        if isinstance(instance, ApiToken):
+            _forget_agents(agent=instance.account_id)
+        else:
+            _forget_agents(workspace=instance.pk)
         events.announce_access()
 
 
@@ -107,5 +113,10 @@ def _without_access(**condition: Any) -> list[DisplayControlLease]:
 
 
 def _forget_agents(**condition: Any) -> None:
-    candidates = DisplayControlLease.objects.filter(**condition)
-    leases.forget_agents(leasestate.with_agents_gone(candidates))
+    """Do so after the commit: within it, leases would be locked in two rounds, so in no order."""
+
+    def forget() -> None:
+        candidates = DisplayControlLease.objects.filter(**condition)
+        leases.forget_agents(leasestate.with_agents_gone(candidates))
+
+    transaction.on_commit(forget, robust=True)  # access has ended, whatever becomes of this

@@ -277,7 +277,7 @@ def view_of(workspace: Workspace) -> leaseviews.LeaseView:
 
 @contextmanager
 def _telling_refusals(workspace: Workspace, viewer: Viewer) -> Iterator[None]:
-    """Turn what leases.py refuses into an answer: 403, or 409 with the lease as it is."""
+    """Turn a ControlRefused into an answer: 403, or 409 with the lease as it is."""
     try:
         yield
     except ControlForbidden:

@@ -15,6 +15,7 @@ export class Grip {
     for (const type of ["mousedown", "touchstart"]) {
       this.#screen.addEventListener(type, (/** @type {any} */ event) => this.#grab(event), { capture: true }); // before noVNC
     }
+    this.#mark();
   }
 
   /** @param {Look} look */

@@ -189,6 +189,7 @@ function render() {
   const words = news?.wordsOf(view) ?? SILENCE;
   const isOurs = shown.state === "live" ? driving : lease.epoch !== null && (data.login || !signedOut);
   const offers = offersOf(view);
+  tools?.render(offers); // first: it may put a focus away
   ui.render({
     ...words,
     told: words.aloud,
@@ -201,7 +202,6 @@ function render() {
     controller: lease.control?.controller ?? "none",
     handing: handingOf(lease),
   });
-  tools?.render(offers);
   asker?.show();
   if (!wasDriving) regainFocus();
   wasDriving = driving;

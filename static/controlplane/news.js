@@ -141,7 +141,7 @@ function whoWaits(by, agent) {
   const ended = gettext("%(by)s’s control ended without handing back.", { by });
   const waits = agent
     ? gettext("Until somebody does, %(agent)s waits.", { agent })
-    : gettext("Agents wait until somebody takes control and releases it.");
+    : gettext("Agents wait until somebody has had control.");
   return `${ended} ${waits}`;
 }
 

@@ -28,8 +28,8 @@ export class Ui extends Emitter {
     const on = (target, type, act, capture = false) => target.addEventListener(type, act, { signal, capture });
     on(this.#root, "click", (event) => this.#clicked(event));
     on(this.screen, "focus", () => this.emit("enter"));
-    on(this.screen, "keydown", (event) => this.#keyDown(event), true);
-    on(this.screen, "keyup", (event) => this.#keyUp(event), true);
+    on(this.#root, "keydown", (event) => this.#keyDown(event), true);
+    on(this.#root, "keyup", (event) => this.#keyUp(event), true);
     // noVNC lets go of keys when the window loses the focus, but not when its canvas does.
     on(this.screen, "focusout", () => window.dispatchEvent(new Event("blur")));
     on(window, "blur", () => ((this.#isChord = false), this.#down.clear()));
@@ -43,7 +43,7 @@ export class Ui extends Emitter {
   render({ display, driving, mode, controller, status, facts, delay, age, handing, asks, told, offers, hides }) {
     Object.assign(this.#root.dataset, { state: display.state, mode, controller, attempt: display.attempt });
     for (const [id, text] of Object.entries({ status, waits: status, facts, delay, age, handing, asks, told })) {
-      // Unchanged text is not written again: a screen reader would announce it again.
+      // A screen reader announces again what is written again.
       if (get(id).textContent !== text) get(id).textContent = text;
     }
     get("status").title = status;

@@ -75,9 +75,12 @@ def test_where_the_window_beside_the_page_cannot_be_opened_the_page_itself_becom
     tab.page.wait_for_url("**/accounts/login/?next=/workspaces/desk-1/")
 
 
-@pytest.mark.parametrize("end", [sign_out_elsewhere, let_login_expire])
+@pytest.mark.parametrize(
+    ("end", "types_with"), [(sign_out_elsewhere, "the picture"), (let_login_expire, "Keyboard")]
+)
 def test_who_is_signed_out_signs_in_in_another_window_and_the_page_goes_on_by_itself(
     end: Callable[[Person, LiveServer], None],
+    types_with: str,
     start_server: StartServer,
     person: MakePerson,
     tmp_path: Path,
@@ -86,6 +89,8 @@ def test_who_is_signed_out_signs_in_in_another_window_and_the_page_goes_on_by_it
     someone = person("operator", server)
     tab = someone.open("desk-1").take_control()
     client = tab.client_id
+    if types_with == "Keyboard":
+        tab.button("Keyboard").click()
     end(someone, server)
     until_signed_out(tab)
     expect(tab.button("Sign in")).to_be_focused()

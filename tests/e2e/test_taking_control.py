@@ -90,6 +90,8 @@ def test_taking_control_moves_no_button_and_the_page_says_where_keys_go(
     expect(to_desktop).to_be_hidden()
     tab.button("Keyboard").click()
     expect(to_desktop).to_be_visible()
+    tab.page.keyboard.press("Control+Alt+Shift")
+    expect(tab.button("Release control")).to_be_focused()
 
 
 def test_a_reload_resumes_control(start_server: StartServer, person: MakePerson) -> None:

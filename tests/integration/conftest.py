@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 from django.db import connection
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.signals import connection_created
 
 from controlplane import ratelimits, screenshots
 from tests.integration.people import (  # noqa: F401  (fixtures)
@@ -21,23 +19,23 @@ from tests.integration.people import (  # noqa: F401  (fixtures)
     operator,
     stranger,
 )
-from tests.integration.writers import writes_in_its_place
+from tests.integration.writers import violations, watched
 from tests.support.desktop import LiveDesktop
 from tests.support.plugin import DIRECTORY_VARIABLE
 from tests.support.xvnc import Xvnc
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _statements_are_watched() -> Iterator[None]:
+    with watched():
+        yield
+
+
+@pytest.fixture(autouse=True)
 def _each_row_has_one_writer() -> Iterator[None]:
-    """Whatever is tested, on whichever connection: nobody writes past that one."""
-
-    def watch(connection: BaseDatabaseWrapper, **_: object) -> None:
-        if writes_in_its_place not in connection.execute_wrappers:  # it is connected anew
-            connection.execute_wrappers.append(writes_in_its_place)
-
-    connection_created.connect(watch)
+    """Whatever is tested in this process."""
     yield
-    connection_created.disconnect(watch)
+    assert violations() == []
 
 
 @pytest.fixture(autouse=True)

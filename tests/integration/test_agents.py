@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,7 +18,14 @@ from django.db.models.functions import Now
 from controlplane import apitokens, handovers, leases, leasestate
 from controlplane.exceptions import ControlForbidden
 from controlplane.housekeeping import tidy
-from controlplane.models import ApiToken, ControlEvent, DisplayControlLease, HandBack, Workspace
+from controlplane.models import (
+    ApiToken,
+    ControlEvent,
+    DisplayControlLease,
+    EndReason,
+    HandBack,
+    Workspace,
+)
 from tests.integration.people import (
     OTHER_TAB,
     THIS_TAB,
@@ -79,6 +88,15 @@ def scene(desk: Workspace, operator: User, manager: User, colleague: User, admin
     older = Program(token("control", name="Older")[1])
     row, text = token("control", name="Robot")
     return Scene(desk, row, Program(text), older, operator, manager, colleague, admin)
+
+
+Committed = Callable[[], AbstractContextManager[Any]]
+
+
+@pytest.fixture
+def committed(django_capture_on_commit_callbacks: Any) -> Committed:
+    """Return a function: what is done in its block counts as committed at its end."""
+    return partial(django_capture_on_commit_callbacks, execute=True)
 
 
 # --- The states in which an agent finds a desktop -------------------------------------------------
@@ -463,16 +481,20 @@ def test_a_deleted_agent_is_waited_for_by_nobody(scene: Scene) -> None:
     assert ("parked", 2) not in transitions(scene.desk)
 
 
-def test_control_is_handed_back_to_no_agent_whose_token_was_revoked(scene: Scene) -> None:
+def test_control_is_handed_back_to_no_agent_whose_token_was_revoked(
+    scene: Scene, committed: Committed
+) -> None:
     scene.agent_holds()
     ask(scene)
     scene.person_holds()
-    apitokens.revoke(scene.row, by="Mary")
+    with committed():
+        apitokens.revoke(scene.row, by="Mary")
     browser = Browser(scene.person)
     seen = ok(browser.get(f"{BASE}/control"))
     assert (seen["controller"], seen["agent"], seen["help"]) == ("user", None, None)
     assert transitions(scene.desk)[-1] == ("help_withdrawn", 2)
-    assert ControlEvent.objects.latest("id").who == "Robot"
+    withdrawn = ControlEvent.objects.latest("id")
+    assert (withdrawn.who, withdrawn.reason) == ("Robot", EndReason.ACCESS_ENDED)
     body = {"client_id": THIS_TAB, "outcome": "done"}
     answer = browser.post(f"{BASE}/control/release", body)
     assert json.loads(answer.content)["error"]["code"] == "nothing_to_hand_back"
@@ -481,12 +503,13 @@ def test_control_is_handed_back_to_no_agent_whose_token_was_revoked(scene: Scene
 
 
 def test_an_agent_that_may_not_control_this_desktop_any_more_is_handed_nothing_back(
-    scene: Scene, desk: Workspace
+    scene: Scene, desk: Workspace, committed: Committed
 ) -> None:
     row, _ = token("control", name="Narrow", workspaces=[desk])
     leases.acquire(desk, agent(row.account), ttl=300)
     scene.person_holds()
-    row.workspaces.remove(desk)
+    with committed():
+        row.workspaces.remove(desk)
     assert lease_of(desk).agent is None
     assert ("help_withdrawn", 2) not in transitions(desk), "it had not asked for anybody"
 
@@ -522,21 +545,23 @@ def test_an_agent_whose_token_expires_is_forgotten_once_it_has_no_control(scene:
 
 @pytest.mark.parametrize("name", ["Older", "Younger"])
 def test_a_revoked_agent_whose_control_another_has_leaves_that_one_to_be_handed_back_to(
-    name: str, scene: Scene
+    name: str, scene: Scene, committed: Committed
 ) -> None:
     token("control", name="Younger")
     other = ApiToken.objects.get(name=name).account
     leases.acquire(scene.desk, agent(other), ttl=300)
     leases.ask_for_help(scene.desk, agent(scene.row.account, PROCESS), "captcha")
-    apitokens.revoke(scene.row, by="Mary")
+    with committed():
+        apitokens.revoke(scene.row, by="Mary")
     assert lease_of(scene.desk).agent == other
 
 
 def test_what_is_parked_stays_so_when_its_agent_is_revoked_until_a_person_lets_go_of_it(
-    scene: Scene,
+    scene: Scene, committed: Committed
 ) -> None:
     scene.person_let_it_lapse()
-    apitokens.revoke(scene.row, by="Mary")
+    with committed():
+        apitokens.revoke(scene.row, by="Mary")
     seen = ok(Browser(scene.person).get(f"{BASE}/control"))
     assert (seen["agent"], bool(seen["parked"])) == (None, True)
     assert json.loads(scene.older.acquire().content)["error"]["code"] == "parked"

@@ -13,7 +13,7 @@ for (const [sentence, view] of /** @type {[string, PageView][]} */ ([
   ["An agent has control. You can take over.", page({ lease: { control: AGENTS } })],
   ["You have control in another tab.", page({ lease: { control: ELSEWHERE } })],
   [
-    "Anna’s control ended without handing back. Agents wait until somebody takes control and releases it.",
+    "Anna’s control ended without handing back. Agents wait until somebody has had control.",
     page({ lease: { control: { ...FREE, parked: { by: "Anna", reason: "expired", at: UNTIL } } } }),
   ],
   ["You are watching.", page({ lease: { control: null } })],
