@@ -127,15 +127,19 @@ async def stream(url: str) -> AsyncIterator[Stream]:
     """Open a display stream and complete the RFB handshake."""
     address, _, token = url.partition("#token=")
     protocols = [Subprotocol("desktopctl.v1"), Subprotocol(f"desktopctl.token.{token}")]
-    async with connect(
+    socket = await connect(
         address, subprotocols=protocols, compression=None, proxy=None, close_timeout=0.1
-    ) as socket:
-        opened = Stream(socket)
-        for answer in (b"RFB 003.008\n", b"\x01", b"\x01"):
+    )
+    try:
+        async with socket:
+            opened = Stream(socket)
+            for answer in (b"RFB 003.008\n", b"\x01", b"\x01"):
+                await opened.bytes()
+                await opened.send(answer)
             await opened.bytes()
-            await opened.send(answer)
-        await opened.bytes()
-        yield opened
+            yield opened
+    finally:
+        socket.transport.abort()  # where the closing is cancelled, it would be left open
 
 
 class Rival(Person):
