@@ -31,8 +31,9 @@ _RANK = {"unit": 0, "integration": 1, "e2e": 2}
 # The files that take longest, the longest first. Begun last, one of them would keep a single worker
 # busy when all others have nothing left to do.
 _LONGEST = (
-    *("stream", "outages", "event_streams", "openapi", "lease_machine", "flow", "client"),
-    *("token_streams", "two_servers", "real_screenshots", "long_polls", "real_desktops"),
+    *("stream", "outages", "observability", "event_streams", "openapi", "lease_machine", "flow"),
+    *("client", "many_nodes", "soak", "token_streams", "two_servers", "real_screenshots"),
+    *("long_polls", "real_desktops"),
 )
 
 _started: dict[str, Postgres | Path] = {}
