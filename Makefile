@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What is decided in the database is decided on SQLite as on PostgreSQL.
 # What needs servers and desktops, or only reads, decides nothing there.
 ELSEWHERE := stream event_streams token_streams flow upstream real_desktops start_desktop container
-ELSEWHERE += long_polls readyz support_tcp_proxy support_services moving ratelimits two_servers lease_storm outages real_screenshots
+ELSEWHERE += long_polls readyz uvicorn support_tcp_proxy support_services moving ratelimits two_servers lease_storm outages real_screenshots
 ELSEWHERE += webhook_outages client many_nodes observability
 ELSEWHERE += security_headers proxy_signin provider_signin secrets soak screenshots translations
 ON_BOTH_DATABASES := $(filter-out $(ELSEWHERE:%=tests/integration/test_%.py),$(wildcard tests/integration/test_*.py))

@@ -36,6 +36,14 @@ class Worker(multiprocess.Process):
             self._server = Server(config=self.config)
         return self._server
 
+    def start(self) -> None:
+        """Start it, and leave it the only one at its end of the pipe, which so ends with it.
+
+        Otherwise, who dies while asked whether it lives is waited for as one that is busy.
+        """
+        super().start()
+        self.child_conn.close()
+
     def join(self) -> None:
         """Wait for its end, however that comes about; its gauges end with it."""
         from controlplane import metrics  # noqa: PLC0415  (called in the parent: it is loaded)
