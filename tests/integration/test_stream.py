@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from controlplane import crypto
 from tests.support.databases import Databases
 from tests.support.desktop import LiveDesktop
-from tests.support.rfb import REQUEST, SHIFT, key, pointer
+from tests.support.rfb import BELL, REQUEST, SHIFT, key, pointer
 from tests.support.server import LiveServer
 from tests.support.stream_client import V1, ApiClient, StreamClient
 from tests.support.timing import wait_until
@@ -128,8 +128,8 @@ def test_a_stock_client_gets_binary_frames_only(
     assert stream.subprotocol == (subprotocols[0] if subprotocols else None)
     stream.send(key(True), key(False), REQUEST)
     desk.wait_for(key(True), key(False))
-    desk.send(b"\x02")  # Bell
-    assert stream.read(1) == b"\x02"
+    desk.send(BELL)
+    assert stream.read(1) == BELL
     assert stream.texts == []
     assert operator.viewers() == 1
     stream.close()

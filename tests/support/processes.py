@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import itertools
 import os
 import pwd
 import secrets
@@ -23,6 +24,9 @@ from pathlib import Path
 from tests.support.timing import limit
 
 ROOT = Path(__file__).resolve().parents[2]
+
+_FIRST_PORT, _SHARES, _PORTS = 15_000, 10, 1_700  # a share is this many ports
+_turns = itertools.count(secrets.randbelow(_PORTS))  # two runs on one machine begin apart
 
 _running: dict[int, Process] = {}
 
@@ -49,14 +53,23 @@ def program(name: str, package: str, *directories: str) -> str:
 def free_port() -> int:
     """Return a free TCP port of 127.0.0.1, below those that the kernel gives to outgoing sockets.
 
-    So a service that is stopped for a while finds its port free again.
+    So a service that is stopped for a while finds its port free again. Each of pytest's workers
+    has ports of its own and takes one after the other: what is found free is listened at only a
+    second later, and two that draw lots would now and then both find the same.
     """
-    for _ in range(200):
-        port = 15_000 + secrets.randbelow(17_000)
+    first = _FIRST_PORT + _share() * _PORTS
+    for turn in itertools.islice(_turns, _PORTS):
+        port = first + turn % _PORTS
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-    raise RuntimeError("no free TCP port between 15000 and 32000")
+    raise RuntimeError(f"no free TCP port between {first} and {first + _PORTS}")
+
+
+def _share() -> int:
+    """Return which ports are this process's: 0 outside of pytest's workers."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    return (1 + int(worker.removeprefix("gw"))) % _SHARES if worker else 0
 
 
 class Process:

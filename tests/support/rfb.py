@@ -6,6 +6,7 @@ import struct
 
 A, SHIFT = 0x61, 0xFFE1
 
+BELL = b"\x02"
 REQUEST = b"\x03\x01" + bytes(8)
 RAW_ONLY = b"\x02\0\0\x01\0\0\0\0"
 

@@ -16,8 +16,8 @@ from controlplane.rfb.framebuffer import (
     FramebufferReader,
     encode_whole_picture_request,
 )
+from tests.support.rfb import BELL
 
-BELL = b"\x02"
 COLOURS = b"\x01\0\0\0\0\x02" + bytes(12)
 EMPTY_UPDATE = bytes(4)
 DESKTOP_SIZE = -223

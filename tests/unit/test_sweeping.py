@@ -6,8 +6,8 @@ import pytest
 
 from controlplane.exceptions import UpstreamError
 from controlplane.sweeping import has_update
+from tests.support.rfb import BELL
 
-BELL = b"\x02"
 CUT_TEXT = b"\x03\0\0\0\0\0\0\x05\0\0\0\0\0"  # five zeros: no update either
 COLOURS = b"\x01\0\0\0\0\x01" + bytes(6)
 UPDATE = bytes(4)
