@@ -9,12 +9,14 @@ from django.core.management import CommandError, execute_from_command_line
 from django.db import DatabaseError
 from environs import EnvError
 
+from controlplane import memory
 from controlplane.conf import KEY_IS_MISSING
 from controlplane.exceptions import ConfigError
 
 
 def main() -> None:
     """Run one management command; what is not set up yet ends it with a sentence, no traceback."""
+    memory.collect_less_often()
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "desktopctl.settings")
     try:
         execute_from_command_line(sys.argv)
