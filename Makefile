@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # What needs servers and desktops, or only reads, decides nothing there.
 ELSEWHERE := stream event_streams token_streams flow upstream real_desktops start_desktop container
 ELSEWHERE += long_polls readyz uvicorn support_tcp_proxy support_services moving ratelimits two_servers lease_storm outages real_screenshots
-ELSEWHERE += webhook_outages client many_nodes observability
+ELSEWHERE += webhook_outages client many_nodes observability command_line memory
 ELSEWHERE += security_headers proxy_signin provider_signin secrets soak screenshots translations
 ON_BOTH_DATABASES := $(filter-out $(ELSEWHERE:%=tests/integration/test_%.py),$(wildcard tests/integration/test_*.py))
 
@@ -46,7 +46,7 @@ else
 	$(PYTHON_TOOL) pytest --database sqlite -n 2 $(ON_BOTH_DATABASES)
 	$(PYTHON_TOOL) pytest -n 5 --dist loadfile --no-loadscope-reorder tests/unit tests/integration tests/chaos \
 		tests/newcomer
-	$(PYTHON_TOOL) pytest -n 4 --dist worksteal tests/e2e
+	$(PYTHON_TOOL) pytest -n 4 --dist load --maxschedchunk 1 tests/e2e
 endif
 
 lint: setup

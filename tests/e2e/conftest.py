@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, sync_playwright
 from tests.e2e.rig import CHROMIUM_OPTIONS, Person
 from tests.support.databases import Database, Databases, alone
 from tests.support.desktop import LiveDesktop
+from tests.support.order import among
 from tests.support.plugin import DIRECTORY_VARIABLE
 from tests.support.processes import program
 from tests.support.server import LiveServer
@@ -27,23 +28,13 @@ SLUGS = {"tcp": "desk-1", "websockify": "desk-2"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put a test that mostly waits before each share of the others.
-
-    So the processor has work while one waits, and none is begun last, when nothing else is left.
-    """
+    """Put the tests that mostly wait among the others."""
     places = [place for place, item in enumerate(items) if item.path.parent == HERE]
-    for place, item in zip(places, _spread([items[each] for each in places]), strict=True):
+    ours = [items[place] for place in places]
+    waiting = [item for item in ours if item.get_closest_marker("waits")]
+    busy = [item for item in ours if item not in waiting]
+    for place, item in zip(places, among(waiting, busy), strict=True):
         items[place] = item
-
-
-def _spread(items: list[pytest.Item]) -> Iterator[pytest.Item]:
-    waiting = [item for item in items if item.get_closest_marker("waits")]
-    busy = [item for item in items if item not in waiting]
-    for number, item in enumerate(waiting):
-        yield item
-        yield from busy[number :: len(waiting)]
-    if not waiting:
-        yield from busy
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import commands
 from tests.support.databases import Database, Databases
 from tests.support.processes import ROOT
 from tests.support.timing import limit
@@ -70,13 +71,7 @@ def aftermath(databases: Databases) -> Aftermath:
     """The storm itself."""
     database = databases.fresh("postgres")
     env = {**os.environ, "DATABASE_URL": database.url}
-    subprocess.run(
-        [sys.executable, "manage.py", "shell", "-v", "0", "-c", _POPULATE],
-        cwd=ROOT,
-        env=env,
-        check=True,
-        timeout=limit(10),
-    )
+    commands.run(["shell", "-v", "0", "-c", _POPULATE], env, "", limit(10))
     return Aftermath(_all_at_once(env), _events(database), _rows(database))
 
 

@@ -6,7 +6,6 @@ On PostgreSQL only: SQLite is never away, and has no queue.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
@@ -22,7 +21,7 @@ from controlplane import leases
 from controlplane.models import WebhookDelivery, Workspace
 from controlplane.webhooks import adding, deliveries, outbox
 from tests.integration.people import tab
-from tests.support.processes import Process
+from tests.support import commands
 from tests.support.receiver import Receiver
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.timing import wait_until
@@ -53,8 +52,7 @@ def test_the_worker_goes_on_after_its_database_was_away(
     adding.create("Platform", receiver.url)
     database = f"postgres://postgres@127.0.0.1:{link.port}/{connection.settings_dict['NAME']}"
     env = {**os.environ, "DATABASE_URL": database, "WEBHOOK_ALLOW": LOOPBACK}
-    argv = [sys.executable, "manage.py", "deliver_webhooks"]
-    worker = Process(argv, log=tmp_path / "log", env=env)
+    worker = commands.start(["deliver_webhooks"], env, tmp_path / "log")
     try:
         leases.acquire(desk, tab(operator), ttl=300)
         # And has written it down: else it would tell it again, as it may.

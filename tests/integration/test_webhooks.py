@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import subprocess
-import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from io import StringIO
@@ -32,6 +31,7 @@ from controlplane.webhooks import adding, deliveries, outbox
 from controlplane.webhooks.deliveries import Outcome, due_lanes, settle, take
 from controlplane.webhooks.outbox import Lane
 from tests.integration.people import OTHER_TAB, now, person, tab
+from tests.support import commands
 from tests.support.processes import ROOT, Process
 from tests.support.receiver import Receiver
 from tests.support.timing import wait_until
@@ -316,9 +316,8 @@ def workers(tmp_path: Path, _empty_queue: None) -> Iterator[Callable[[], Process
     started: list[Process] = []
 
     def start() -> Process:
-        argv = [sys.executable, "manage.py", "deliver_webhooks"]
         log = tmp_path / f"worker-{len(started)}.log"
-        started.append(Process(argv, log=log, env=environment()))
+        started.append(commands.start(["deliver_webhooks"], environment(), log))
         return started[-1]
 
     yield start
@@ -328,17 +327,11 @@ def workers(tmp_path: Path, _empty_queue: None) -> Iterator[Callable[[], Process
 
 def deliver_once() -> str:
     """Deliver what is due by a worker of its own; return what it logs."""
-    done = subprocess.run(
-        [sys.executable, "manage.py", "deliver_webhooks", "--once"],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+    with tempfile.TemporaryDirectory() as directory:
+        log = Path(directory) / "log"
+        worker = commands.start(["deliver_webhooks", "--once"], environment(), log)
+        assert worker.wait(expected=6) == 0, worker.log()
+        return worker.log()
 
 
 def documented_verification() -> Callable[[str, dict[str, str], bytes], None]:

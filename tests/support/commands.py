@@ -26,7 +26,8 @@ from tests.support.processes import ROOT, ForkedProcess
 # daphne.server does.
 _LIBRARIES = (
     *("django.contrib.admin", "django.core.management", "django.db.models", "django.test"),
-    *("daphne.endpoints", "daphne.http_protocol", "twisted.internet.asyncioreactor"),
+    *("daphne.endpoints", "daphne.http_protocol", "daphne.ws_protocol"),
+    "twisted.internet.asyncioreactor",
     *("channels_redis.core", "cryptography.hazmat.primitives.ciphers.aead", "environs", "limits"),
     *("PIL.Image", "procrastinate", "psycopg", "pydantic.json_schema", "pydantic.types"),
     *("requests", "uvicorn.main", "websockets.sync.client", "yaml"),

@@ -13,6 +13,7 @@ from tests.support.processes import free_port
 from tests.support.timing import wait_until
 
 WIDTH, HEIGHT = 64, 48
+RECEIVE_BYTES = 64 * 1024
 PIXEL_FORMAT = struct.pack(">BBBBHHHBBB3x", 32, 24, 0, 1, 255, 255, 255, 16, 8, 0)
 NAME = b"fake"
 Behaviour = Literal["well", "garbage", "silent", "no_server_init", "wrong_password"]
@@ -129,9 +130,12 @@ class FakeVnc(LoopThread):
 
     async def _open(self) -> None:
         self._flows.set()
-        self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", self.port, family=socket.AF_INET, limit=4096
-        )
+        listener = socket.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Else the kernel takes megabytes for one that reads nothing.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        listener.bind(("127.0.0.1", self.port))
+        self._server = await asyncio.start_server(self._serve, sock=listener, limit=4096)
 
     async def _close(self) -> None:
         assert self._server is not None
