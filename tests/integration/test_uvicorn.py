@@ -24,6 +24,7 @@ def test_a_worker_that_dies_while_it_is_asked_whether_it_lives_is_not_waited_for
         assert worker.wait_until_ready(limit(3))
         assert worker.pid is not None
         os.kill(worker.pid, signal.SIGSTOP)  # so it does not answer
+        os.waitpid(worker.pid, os.WUNTRACED)  # a thread of its own may still do so until then
         answer = executor.submit(worker.ping, limit(3))
         os.kill(worker.pid, signal.SIGKILL)
         assert not answer.result(limit(1))
